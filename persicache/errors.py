@@ -1,0 +1,212 @@
+"""The errors and warnings that persicache raises, built from data.
+
+Every error derives from `PersicacheError` and from the builtin that a caller
+already catches, carries what it knows as attributes, and says what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "BadSignature",
+    "BlobNotFound",
+    "ConditionsUnsupported",
+    "CorruptEntry",
+    "MissingDependency",
+    "NewerFormat",
+    "PersicacheError",
+    "PersicacheWarning",
+    "ReadOnlyPlace",
+    "UndigestibleValue",
+    "UnencodableKey",
+    "UnencodableValue",
+    "UnknownCodec",
+    "UnloadableValue",
+    "UntrustedPickle",
+    "VersionConflict",
+]
+
+
+class PersicacheError(Exception):
+    """Base of every error that persicache raises on purpose."""
+
+    _fields: tuple[str, ...] = ()
+
+    def __init__(self, **data: object) -> None:
+        super().__init__(self._sentence(**data))
+        self.__dict__.update(data)
+        self._data = data
+
+    def _sentence(self, **data: object) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in data.items())
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of its argument: quotes around a sentence.
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only constructors don't survive the default pickling of exceptions,
+        # and errors do travel: out of worker processes.
+        return (_rebuild, (type(self), self._data))
+
+
+def _rebuild(cls: type[PersicacheError], data: dict[str, object]) -> PersicacheError:
+    return cls(**data)
+
+
+class PersicacheWarning(UserWarning):
+    """Something went wrong that a computation could go on without."""
+
+
+class BlobNotFound(PersicacheError, KeyError):
+    """No blob has this name."""
+
+    name: str
+    place: str
+
+    def _sentence(self, *, name: object, place: object) -> str:
+        return f"nothing is stored as {name!r} in {place}"
+
+
+class BackendError(PersicacheError, OSError):
+    """The place could not be reached, or refused access: not a missing key."""
+
+    place: str
+    action: str
+    cause: BaseException | str
+
+    def _sentence(self, *, place: object, action: object, cause: object) -> str:
+        what = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else cause
+        return f"could not {action} in {place}: {what}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A client library's exception may not pickle; its text does.
+        return (_rebuild, (type(self), {**self._data, "cause": str(self._data["cause"])}))
+
+
+class ReadOnlyPlace(BackendError):
+    """The place can be read, not written."""
+
+
+class ConditionsUnsupported(PersicacheError, OSError):
+    """The place can't compare and swap, so a conditional write is refused."""
+
+    place: str
+
+    def _sentence(self, *, place: object) -> str:
+        return (
+            f"{place} has no atomic compare-and-swap, so a conditional write there could lose an "
+            "update; write without a condition, or use a local directory, memory:// or s3://"
+        )
+
+
+class VersionConflict(PersicacheError, RuntimeError):
+    """A conditional write found another version than it expected; nothing changed."""
+
+    name: str
+    place: str
+    expected: object
+    actual: object
+
+    def _sentence(self, *, name: object, place: object, expected: object, actual: object) -> str:
+        return (
+            f"{name!r} in {place} was changed by somebody else: expected {expected!r}, found "
+            f"{actual!r}; read it again and retry"
+        )
+
+
+class CorruptEntry(PersicacheError, ValueError):
+    """The bytes under a key are not what was stored there."""
+
+    key: object
+    place: str
+    reason: str
+
+    def _sentence(self, *, key: object, place: object, reason: object) -> str:
+        return f"the entry of key {key!r} in {place} can't be trusted: {reason}"
+
+
+class NewerFormat(CorruptEntry):
+    """The entry was written by a newer persicache, in a format that this one can't read."""
+
+
+class UnknownCodec(CorruptEntry):
+    """The entry names a codec or a compression that this persicache doesn't know."""
+
+
+class BadSignature(CorruptEntry):
+    """The entry carries no signature, or one made with another key."""
+
+
+class UntrustedPickle(PersicacheError, PermissionError):
+    """Unpickling runs code, and this place could have been written by somebody else."""
+
+    key: object
+    place: str
+    reason: str
+
+    def _sentence(self, *, key: object, place: object, reason: object) -> str:
+        return (
+            f"key {key!r} in {place}: {reason}. Unpickling runs code, and others may be able to "
+            "write there: give signing_key= (a secret that signs every entry), or allow_pickle=True "
+            "if you trust everybody who can write to this place"
+        )
+
+
+class UnloadableValue(PersicacheError, ValueError):
+    """The entry is intact, but its value can't be rebuilt in this process."""
+
+    key: object
+    place: str
+    reason: str
+
+    def _sentence(self, *, key: object, place: object, reason: object) -> str:
+        return f"the value of key {key!r} in {place} is intact but can't be rebuilt here: {reason}"
+
+
+class UnencodableValue(PersicacheError, TypeError):
+    """The value can't be stored in this format."""
+
+    key: object
+    reason: str
+
+    def _sentence(self, *, key: object, reason: object) -> str:
+        return f"the value of key {key!r} can't be stored: {reason}"
+
+
+class UnencodableKey(PersicacheError, TypeError):
+    """A key of a type that has no storage name."""
+
+    key: object
+    reason: str
+
+    def _sentence(self, *, key: object, reason: object) -> str:
+        shown = repr(key)
+        shown = shown if len(shown) <= 200 else f"{shown[:200]}..."  # noqa: PLR2004 - a line of text
+        return (
+            f"{shown} can't be a key: {reason}. Keys are str, bytes, int, float, bool, None, date, "
+            "datetime, UUID, enum members, and tuples or lists of these"
+        )
+
+
+class UndigestibleValue(PersicacheError, TypeError):
+    """An argument has no digest that is the same in every process."""
+
+    path: str
+    reason: str
+
+    def _sentence(self, *, path: object, reason: object) -> str:
+        return (
+            f"{path} can't be digested: {reason}. Leave it out of the key (ignore=), or give its "
+            "class a __persicache_key__ method, or register_digest(type, function)"
+        )
+
+
+class MissingDependency(PersicacheError, ImportError):
+    """An optional package is not installed."""
+
+    package: str
+    extra: str
+
+    def _sentence(self, *, package: object, extra: object) -> str:
+        return f"{package} is not installed: pip install 'persicache[{extra}]'"

@@ -1,0 +1,188 @@
+"""The contract of a place that keeps named blobs: `Storage`, and what passes through it.
+
+A blob is a run of bytes under a name. A name is one or more components of the
+characters ``[a-z0-9_.=!,()-]``, joined by ``/``; no component is empty or begins with a
+dot, which is left to the storages' own files (locks, temporaries, probes).
+`persicache.keys` makes such names out of keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+__all__ = ["ABSENT", "ANY", "Blob", "BlobInfo", "Buffer", "Expectation", "Identify", "Storage", "Version"]
+
+#: Bytes in memory: `bytes`, `bytearray`, or a one-dimensional contiguous `memoryview` of bytes.
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+#: An opaque token that differs after every write of a name.
+Version: TypeAlias = str
+
+#: From the first bytes of a blob (at least 64, unless it is shorter) to the version that they
+#: carry, or None if they carry none. A mapping passes its codec's, so that a storage need not
+#: know the entry format.
+Identify: TypeAlias = Callable[[Buffer], Version | None]
+
+
+class Expectation(Enum):
+    """What a conditional call can expect beside a version."""
+
+    ANY = "any"
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+#: Whatever is there, or nothing: an unconditional call.
+ANY: Final = Expectation.ANY
+#: Nothing may be there.
+ABSENT: Final = Expectation.ABSENT
+
+
+class BlobInfo(NamedTuple):
+    """What a place knows about a blob without its bytes.
+
+    Attributes
+    ----------
+    name : str
+        The name below the storage's root.
+    nbytes : int
+        Its size in bytes.
+    modified : float
+        When it was last written, in POSIX seconds.
+    """
+
+    name: str
+    nbytes: int
+    modified: float
+
+
+class Blob(NamedTuple):
+    """The bytes of a blob, as they were at one moment.
+
+    Attributes
+    ----------
+    buffer : Buffer
+        The bytes, writable and the reader's own: changing them changes nothing stored.
+    version : str
+        The version that these very bytes have.
+    modified : float
+        When it was last written, in POSIX seconds.
+    stamp : object, optional
+        Hashable; two blobs of a process with equal stamps are the same unchanged bytes at
+        the same place, so that what was verified once need not be again. None where the
+        place can't tell.
+    is_private : bool
+        Whether nobody but this user could have written these bytes.
+    """
+
+    buffer: Buffer
+    version: Version
+    modified: float
+    stamp: object
+    is_private: bool
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """Named blobs in one place: whole-or-nothing writes, and compare-and-swap where it is exact.
+
+    All methods may be called from several threads. A storage survives pickling and
+    forking: it holds its URL and options, and opens what it needs lazily, once a process.
+
+    Trouble with the place (access, network, full disk) is a `BackendError` whose
+    ``__cause__`` is the original; never a KeyError.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the blobs are, without secrets: what errors and reprs show."""
+
+    @property
+    def can_compare_and_swap(self) -> bool:
+        """Whether `write` and `remove` take an `expect` other than ANY, exactly."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether a write that returned survives a power cut."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody but this user can write here."""
+
+    def read(self, name: str) -> Blob:
+        """Return the blob called `name`.
+
+        Raises
+        ------
+        BlobNotFound
+            If there is none.
+        BackendError
+            If the place can't be read.
+        """
+
+    def write(
+        self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY
+    ) -> Version:
+        """Store `chunks`, one after the other, as `name`: whole, or not at all.
+
+        Parameters
+        ----------
+        name : str
+            The name.
+        chunks : sequence of Buffer
+            What to store. They are not joined in memory where the place allows it.
+        expect : ANY, ABSENT or str, default ANY
+            Write only if the name is absent, or has this version.
+
+        Returns
+        -------
+        str
+            The new version.
+
+        Raises
+        ------
+        VersionConflict
+            If `expect` doesn't hold; nothing changed.
+        ConditionsUnsupported
+            If `expect` is not ANY and the place can't compare and swap; before any I/O.
+        BackendError
+            If the place can't be written; what was there is there still.
+        """
+
+    def remove(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
+        """Remove `name`; return whether it was there. Raises as `write` does."""
+
+    def stat(self, name: str) -> BlobInfo:
+        """Return size and time of `name`; raises BlobNotFound if it is absent."""
+
+    def version(self, name: str) -> Version:
+        """Return the version of `name` without reading it all; BlobNotFound if it is absent."""
+
+    def scan(self, prefix: str = "") -> Iterator[BlobInfo]:
+        """Yield every blob whose name begins with `prefix`, in no particular order.
+
+        `prefix` is empty or ends with ``/``. A listing streams, and sees what was written
+        before it began, whatever listing caches there are. Hidden files are left out.
+        """
+
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        """Yield ``(name, blob)`` for those of `names` that exist, concurrently where it pays."""
+
+    def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
+        """Store several blobs, each whole or not at all; return their versions.
+
+        Raises
+        ------
+        BackendError
+            If some could not be written; the others are.
+        """
+
+    def remove_many(self, names: Iterable[str]) -> int:
+        """Remove those of `names` that exist; return how many there were."""
+
+    def close(self) -> None:
+        """Give back what this process holds open; the storage opens again when used."""
