@@ -1,1 +1,22 @@
+"""Objects to chunks of bytes and back: the entry envelope, the codecs, the trust rule."""
 
+from persicache.codecs.codec import Codec, Metadata, Owner
+from persicache.codecs.entry import EntryCodec, SigningKey, Verify
+from persicache.codecs.formats import codec_for
+from persicache.codecs.plain import FORMATS, PlainCodec, PlainFormat, file_format
+from persicache.codecs.trust import Trust
+
+__all__ = [
+    "FORMATS",
+    "Codec",
+    "EntryCodec",
+    "Metadata",
+    "Owner",
+    "PlainCodec",
+    "PlainFormat",
+    "SigningKey",
+    "Trust",
+    "Verify",
+    "codec_for",
+    "file_format",
+]

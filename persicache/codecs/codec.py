@@ -1,0 +1,142 @@
+"""The contract of a codec: a value to chunks of bytes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from persicache.codecs.envelope import Buffer
+
+__all__ = ["Codec", "Metadata", "Owner"]
+
+
+class Owner(NamedTuple):
+    """What an entry belongs to.
+
+    Attributes
+    ----------
+    key : object
+        The key, as errors show it.
+    text : str
+        The key's full text, which the entry is tied to.
+    place : str
+        The place, as errors show it.
+    """
+
+    key: object
+    text: str
+    place: str
+
+
+class Metadata(NamedTuple):
+    """What an entry says of itself.
+
+    Attributes
+    ----------
+    created : float
+        When it was encoded, in POSIX seconds.
+    cost_seconds : float or None
+        How long its value took to compute.
+    key_text : str
+        The full text of its key.
+    writer : str
+        Version, interpreter, host and process that wrote it.
+    extra : mapping
+        What the writer added.
+    """
+
+    created: float
+    cost_seconds: float | None
+    key_text: str
+    writer: str
+    extra: Mapping[str, Any]
+
+
+class Codec(Protocol):
+    """Turns values into the bytes of entries, and back."""
+
+    @property
+    def extension(self) -> str:
+        """What the names of its entries end in, with the dot."""
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether an entry holds its key, so that `metadata` can tell it."""
+
+    def identify(self, head: Buffer) -> str | None:
+        """Return the write id in the first 64 bytes of an entry, None if it has none."""
+
+    def encode(
+        self,
+        value: object,
+        owner: Owner,
+        *,
+        is_private: bool,
+        cost_seconds: float | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Sequence[Buffer]:
+        """Return the chunks of an entry; large buffers of the value are not copied.
+
+        Parameters
+        ----------
+        value : object
+            What to store.
+        owner : Owner
+            Where it will lie.
+        is_private : bool
+            Whether nobody but this user can write there.
+        cost_seconds : float, optional
+            How long the value took to compute.
+        extra : mapping, optional
+            More metadata: builtins only.
+
+        Raises
+        ------
+        UnencodableValue
+            If the format can't hold the value.
+        UntrustedPickle
+            If it would need a pickle that nobody would load again.
+        """
+
+    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Any:
+        """Return the value of an entry; its large buffers lie in `data` where that is writable.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The whole entry, the caller's own.
+        owner : Owner
+            Whose entry it should be.
+        is_private : bool
+            Whether nobody but this user could have written it.
+        stamp : hashable, optional
+            The same for the same unchanged bytes; None if the place can't tell.
+
+        Raises
+        ------
+        CorruptEntry
+            If the bytes are not what was stored for this owner.
+        UntrustedPickle
+            If it is a pickle that somebody else could have written.
+        UnloadableValue
+            If it is intact, but needs a module or a class that isn't here.
+        """
+
+    def metadata(self, data: Buffer, owner: Owner) -> Metadata:
+        """Return what the entry says of itself; raises as `decode` does."""
+
+    def key_text(self, data: Buffer, owner: Owner) -> str:
+        """Return the key text that an entry claims to have, without verifying it.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The whole entry.
+        owner : Owner
+            For errors: the name in place of the key.
+
+        Raises
+        ------
+        CorruptEntry
+            If it claims none.
+        """

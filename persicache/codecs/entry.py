@@ -1,0 +1,232 @@
+"""Entries of format "auto": enveloped, self-describing, the codec chosen per value."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, cast, get_args
+
+import msgpack
+from blake3 import blake3
+
+from persicache.codecs import compression as compressions
+from persicache.codecs import envelope, pickled
+from persicache.codecs.codec import Metadata, Owner
+from persicache.codecs.envelope import Buffer
+from persicache.codecs.frames import ArrowFrames, InexactFrame
+from persicache.codecs.tree import NotATree, pack_tree, unpack_tree
+from persicache.codecs.trust import Trust
+from persicache.codecs.verified import Verified
+from persicache.errors import (
+    CorruptEntry,
+    MissingDependency,
+    UnencodableValue,
+    UnknownCodec,
+    UnloadableValue,
+    UntrustedPickle,
+)
+
+__all__ = ["EntryCodec", "SigningKey", "Verify", "signing_keys"]
+
+Verify = Literal["first", "always", "header"]
+SigningKey = str | bytes | Sequence[str | bytes]
+
+TREE: Final = 1
+PICKLE: Final = 2
+FORMAT_VERSION: Final = "0.1"
+#: Keys of our own in the metadata map.
+OWN: Final = ("created", "cost", "key", "writer")
+
+
+def signing_keys(secret: SigningKey | None) -> tuple[bytes, ...]:
+    """Derive the MAC keys from one secret or several: the first signs, all are accepted.
+
+    Examples
+    --------
+    >>> len(signing_keys(["this year's secret", "last year's secret"]))
+    2
+    """
+    if secret is None:
+        return ()
+    several: list[object] = [secret] if isinstance(secret, (str, bytes)) else list(secret)
+    if not several or not all(isinstance(one, (str, bytes)) and one for one in several):
+        raise ValueError("signing_key must be a non-empty str or bytes, or a sequence of these")
+    return tuple(
+        blake3(
+            one.encode() if isinstance(one, str) else cast("bytes", one),
+            derive_key_context="persicache 2026-11 signing of entries v1",
+        ).digest()
+        for one in several
+    )
+
+
+class EntryCodec:
+    """Encodes a value as one enveloped entry.
+
+    Parameters
+    ----------
+    namespace : str, default ""
+        Entries of one namespace are not valid in another.
+    compression : {None, "lz4", "zstd"}, default None
+        For new entries; old ones are read whatever they use.
+    signing_key : str, bytes or a sequence of these, optional
+        Secret that signs every entry; entries without a valid signature are refused. The
+        first of several signs.
+    allow_pickle : bool, optional
+        See `Trust`.
+    verify : {"first", "always", "header"}, default "first"
+        When the checksums of large buffers are verified: when this process first reads them
+        and whenever their file has changed, on every read, or never. The head of an entry,
+        and all that is unpickled, is verified on every read.
+    clock : callable
+        Returns POSIX seconds.
+
+    Examples
+    --------
+    >>> codec, owner = EntryCodec(), Owner("k", "k", "here")
+    >>> entry = b"".join(codec.encode([1, "two"], owner, is_private=True))
+    >>> codec.decode(entry, owner, is_private=True)
+    [1, 'two']
+    """
+
+    extension: Final = ".pc"
+    keeps_keys: Final = True
+
+    def __init__(
+        self,
+        *,
+        namespace: str = "",
+        compression: str | None = None,
+        signing_key: SigningKey | None = None,
+        allow_pickle: bool | None = None,
+        verify: Verify = "first",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if verify not in get_args(Verify):
+            raise ValueError(f"verify must be one of {get_args(Verify)}, not {verify!r}")
+        self._namespace = namespace
+        self._compression = compressions.named(compression)
+        self._keys = signing_keys(signing_key)
+        self._trust = Trust(allow_pickle=allow_pickle, signs=bool(self._keys))
+        self._verify = verify
+        self._verified = Verified()
+        self._clock = clock
+
+    def identify(self, head: Buffer) -> str | None:  # noqa: D102 - the protocol has the docstring
+        return envelope.identify(head)
+
+    def encode(  # noqa: D102 - the protocol has the docstring
+        self,
+        value: object,
+        owner: Owner,
+        *,
+        is_private: bool,
+        cost_seconds: float | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> list[Buffer]:
+        codec, body, buffers = self._pack(value, owner, is_private=is_private)
+        about = {
+            **(extra or {}),
+            "created": self._clock(),
+            "cost": cost_seconds,
+            "key": owner.text,
+            "writer": _writer(),
+        }
+        return envelope.seal(
+            codec=codec,
+            metadata=msgpack.packb(about),
+            body=body,
+            buffers=buffers,
+            ad=envelope.associated_data(self._namespace, owner.text),
+            compression=self._compression,
+            signing_key=self._keys[0] if self._keys else None,
+        )
+
+    def _pack(self, value: object, owner: Owner, *, is_private: bool) -> tuple[int, bytes, list[Any]]:
+        pickles = self._trust.can_store(is_private=is_private)
+        try:
+            return TREE, *pack_tree(value, frames=None if pickles else ArrowFrames())
+        except (NotATree, InexactFrame) as why:
+            if not pickles:
+                reason = f"its value can only be stored as a pickle ({why})"
+                raise UntrustedPickle(key=owner.key, place=owner.place, reason=reason) from None
+        try:
+            return PICKLE, *pickled.dump(value)
+        except pickled.CannotPickle as why:
+            raise UnencodableValue(key=owner.key, reason=str(why)) from why
+
+    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Any:  # noqa: D102 - the protocol has the docstring
+        opened = self._open(data, owner, stamp)
+        buffers = opened.buffers
+        if buffers and memoryview(data).readonly:
+            # A result is the caller's own and writable, wherever it was read from.
+            buffers = [bytearray(b) if memoryview(b).readonly else b for b in buffers]
+        if opened.codec == TREE:
+            return self._load_tree(opened.body, buffers, owner)
+        if opened.codec == PICKLE:
+            is_signed = opened.is_signed and bool(self._keys)
+            self._trust.check_load(
+                is_private=is_private, is_signed=is_signed, key=owner.key, place=owner.place
+            )
+            return self._load_pickle(opened.body, buffers, owner)
+        raise UnknownCodec(key=owner.key, place=owner.place, reason=f"codec {opened.codec} is unknown here")
+
+    def _open(self, data: Buffer, owner: Owner, stamp: object) -> envelope.Envelope:
+        def skip(digest: bytes) -> bool:
+            return self._verify == "header" or (
+                self._verify == "first" and stamp is not None and (stamp, digest) in self._verified
+            )
+
+        opened = envelope.open_envelope(
+            data,
+            ad=envelope.associated_data(self._namespace, owner.text),
+            key=owner.key,
+            place=owner.place,
+            signing_keys=self._keys,
+            skip_buffers=skip,
+        )
+        if opened.buffers and stamp is not None and self._verify == "first":
+            self._verified.add((stamp, bytes(data[64:96])))
+        return opened
+
+    def _load_tree(self, body: Buffer, buffers: list[Any], owner: Owner) -> Any:
+        try:
+            return unpack_tree(body, buffers, frames=ArrowFrames())
+        except MissingDependency:
+            raise
+        except Exception as error:
+            # Its checksum is right, so it was written so: by other code, or on purpose.
+            raise CorruptEntry(
+                key=owner.key, place=owner.place, reason=f"its tree makes no sense ({error})"
+            ) from error
+
+    def _load_pickle(self, body: Buffer, buffers: list[Any], owner: Owner) -> Any:
+        try:
+            return pickled.load(body, buffers)
+        except Exception as error:
+            raise UnloadableValue(
+                key=owner.key, place=owner.place, reason=f"{type(error).__name__}: {error}"
+            ) from error
+
+    def metadata(self, data: Buffer, owner: Owner) -> Metadata:  # noqa: D102 - the protocol has the docstring
+        about = msgpack.unpackb(self._open(data, owner, None).metadata)
+        extra = {name: value for name, value in about.items() if name not in OWN}
+        return Metadata(about["created"], about["cost"], about["key"], about["writer"], extra)
+
+    def key_text(self, data: Buffer, owner: Owner) -> str:  # noqa: D102 - the protocol has the docstring
+        try:
+            text = msgpack.unpackb(envelope.peek_metadata(data))["key"]
+        except Exception as error:
+            raise CorruptEntry(key=owner.key, place=owner.place, reason="it names no key") from error
+        return str(text)
+
+
+def _writer() -> str:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"persicache/{FORMAT_VERSION} python/{version} {_HOST}:{os.getpid()}"
+
+
+_HOST: Final = platform.node()

@@ -1,0 +1,321 @@
+"""The envelope: the bytes of one entry, version 1.
+
+All integers are little-endian. ``n`` is the number of buffers, ``align`` rounds up to 64.
+
+======================  =====  ==========================================================
+offset                  bytes  field
+======================  =====  ==========================================================
+0                       8      magic ``89 50 73 69 43 0d 0a 1a``
+8                       1      format version: 1
+9                       1      flags: 1 signed, 2 the last buffer is the body
+10                      1      codec: 1 tree, 2 pickle
+11                      1      zero
+12                      4      n
+16                      16     write id: random, new in every write
+32                      8      length of the metadata
+40                      8      length of the body
+48                      8      length of the whole entry
+56                      8      zero
+64                      32     digest: blake3 of ``AD``, bytes 0-63, and bytes 128 to the
+                               end of the body, ``AD`` being the lengths (4 bytes each) of
+                               namespace and key text, then both in UTF-8
+96                      32     if signed: keyed blake3 of the digest; else zero
+128                     64 n   the buffer table, a record of 64 bytes a buffer:
+
+                               - 8: stored length
+                               - 8: length after decompression
+                               - 1: compression: 0 none, 1 lz4 frame, 2 zstd frame
+                               - 15: zero
+                               - 32: blake3 of the stored bytes
+128 + 64 n                     metadata: a msgpack map with ``created`` (POSIX seconds),
+                               ``cost`` (seconds), ``key`` (text), ``writer``, and more
+then                           body: what the codec makes of it
+align(end before it)           each buffer, with zeros before it
+======================  =====  ==========================================================
+
+The digest covers the table, and the table the digests of the buffers, so whatever changes
+in an entry, or moves it under another key, is noticed; and a reader can check the head of a
+large entry without touching its buffers. Nothing in the envelope says where a buffer lies:
+the layout follows from the lengths, so there is less that can lie.
+
+A signature signs the digest: blake3 is collision-resistant, so signing the digest is
+signing the entry.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Final, NamedTuple, TypeAlias
+
+from blake3 import blake3
+
+from persicache.codecs import compression as compressions
+from persicache.errors import BadSignature, CorruptEntry, NewerFormat
+
+__all__ = [
+    "Buffer",
+    "Envelope",
+    "associated_data",
+    "hashed",
+    "identify",
+    "open_envelope",
+    "peek_metadata",
+    "seal",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+MAGIC: Final = b"\x89PsiC\r\n\x1a"
+VERSION: Final = 1
+SIGNED: Final = 1
+BODY_IN_BUFFER: Final = 2
+HEADER: Final = Struct("<8sBBBBI16sQQQQ")
+RECORD: Final = Struct("<QQB15s32s")
+LENGTHS: Final = Struct("<II")
+HEAD_NBYTES: Final = 128
+NO_MAC: Final = bytes(32)
+NO_RESERVE: Final = bytes(15)
+#: Below it, one thread hashes faster than several.
+MANY_THREADS_NBYTES: Final = 1 << 20
+#: Smaller bodies are not worth a compression.
+COMPRESSIBLE_NBYTES: Final = 4096
+
+
+class Envelope(NamedTuple):
+    """An opened and verified entry."""
+
+    codec: int
+    is_signed: bool
+    write_id: bytes
+    metadata: Buffer
+    body: Buffer
+    buffers: list[Buffer]
+
+
+def associated_data(namespace: str, key_text: str) -> bytes:
+    """Return the bytes that tie an entry to its key."""
+    space, key = namespace.encode(), key_text.encode()
+    return LENGTHS.pack(len(space), len(key)) + space + key
+
+
+def identify(head: Buffer) -> str | None:
+    """Return the write id in the first bytes of an entry, None if they begin none."""
+    if len(head) < HEADER.size or bytes(head[:8]) != MAGIC:
+        return None
+    return bytes(head[16:32]).hex()
+
+
+def peek_metadata(data: Buffer) -> bytes:
+    """Return the metadata that an entry claims to have, unverified; ValueError if it is none."""
+    if identify(data) is None:
+        raise ValueError("it doesn't begin like an entry of persicache")
+    fields = HEADER.unpack_from(data)
+    start = HEAD_NBYTES + fields[5] * RECORD.size
+    return bytes(data[start : start + fields[7]])
+
+
+def hashed(buffer: Buffer) -> bytes:
+    """Return the blake3 digest of `buffer`, on several threads when it is large."""
+    if len(buffer) < MANY_THREADS_NBYTES:
+        return blake3(buffer).digest()
+    return blake3(buffer, max_threads=blake3.AUTO).digest()
+
+
+def aligned(offset: int) -> int:
+    """Round `offset` up to a multiple of 64: a cache line, and wide enough for any vector unit."""
+    return (offset + 63) & ~63
+
+
+def seal(
+    *,
+    codec: int,
+    metadata: bytes,
+    body: Buffer,
+    buffers: Sequence[Buffer],
+    ad: bytes,
+    compression: int = compressions.NONE,
+    signing_key: bytes | None = None,
+    new_write_id: Callable[[int], bytes] = os.urandom,
+) -> list[Buffer]:
+    """Return the chunks of an entry; buffers that aren't compressed are not copied.
+
+    Parameters
+    ----------
+    codec : int
+        What makes sense of `body` and `buffers`.
+    metadata, body : bytes-like
+        As the table above says.
+    buffers : sequence of bytes-like
+        Large parts of the value, written as they lie in memory.
+    ad : bytes
+        From `associated_data`.
+    compression : int, default none
+        Applied to each buffer that shrinks by it.
+    signing_key : bytes, optional
+        32 bytes.
+    new_write_id : callable
+        From a number of bytes to as many that nobody else will draw.
+    """
+    flags = SIGNED if signing_key else 0
+    if compression and len(body) >= COMPRESSIBLE_NBYTES:
+        flags |= BODY_IN_BUFFER
+        buffers, body = [*buffers, body], b""
+    table = bytearray()
+    stored: list[Buffer] = []
+    for buffer in buffers:
+        packed, used = compressions.compress(buffer, compression)
+        table += RECORD.pack(len(packed), len(buffer), used, NO_RESERVE, hashed(packed))
+        stored.append(packed)
+    end = HEAD_NBYTES + len(table) + len(metadata) + len(body)
+    total = end
+    for packed in stored:
+        total = aligned(total) + len(packed)
+    header = HEADER.pack(
+        MAGIC, VERSION, flags, codec, 0, len(stored), new_write_id(16), len(metadata), len(body), total, 0
+    )
+    lead = bytes(table) + metadata
+    digest = _digest(ad, header, lead, body)
+    mac = blake3(digest, key=signing_key).digest() if signing_key else NO_MAC
+    chunks: list[Buffer] = [header + digest + mac + lead, body]
+    for packed in stored:
+        chunks += [bytes(aligned(end) - end), packed]
+        end = aligned(end) + len(packed)
+    return [chunk for chunk in chunks if len(chunk)]
+
+
+def _digest(ad: bytes, header: Buffer, *rest: Buffer) -> bytes:
+    hasher = blake3(ad, max_threads=_threads(rest))
+    hasher.update(header)
+    for part in rest:
+        hasher.update(part)
+    return hasher.digest()
+
+
+def _threads(parts: Sequence[Buffer]) -> int:
+    return blake3.AUTO if sum(map(len, parts)) >= MANY_THREADS_NBYTES else 1
+
+
+class _Corrupt(Exception):
+    """A reason, on its way to where key and place are known."""
+
+
+def open_envelope(
+    data: Buffer,
+    *,
+    ad: bytes,
+    key: object,
+    place: str,
+    signing_keys: Sequence[bytes] = (),
+    skip_buffers: Callable[[bytes], bool] = lambda _digest: False,
+) -> Envelope:
+    """Verify an entry and take it apart, without copying its buffers unless they are compressed.
+
+    Parameters
+    ----------
+    data : bytes-like
+        The whole entry.
+    ad : bytes
+        From `associated_data`, for the key that it should belong to.
+    key, place
+        For the errors.
+    signing_keys : sequence of bytes, optional
+        If there are any, the entry must be signed with one of them.
+    skip_buffers : callable
+        Called with the entry's digest once its head is verified; if it returns true the
+        buffers are taken to be as they were when they were last verified.
+
+    Raises
+    ------
+    CorruptEntry
+        If anything is not as it was written; nothing is decompressed before that is known.
+    """
+    try:
+        return _open(memoryview(data), ad, signing_keys, skip_buffers)
+    except _Corrupt as why:
+        raise CorruptEntry(key=key, place=place, reason=str(why)) from None
+    except CorruptEntry as error:
+        raise type(error)(key=key, place=place, reason=error.reason) from None
+
+
+def _open(
+    data: memoryview, ad: bytes, signing_keys: Sequence[bytes], skip_buffers: Callable[[bytes], bool]
+) -> Envelope:
+    if len(data) < HEAD_NBYTES:
+        raise _Corrupt(f"{len(data)} bytes are too few for an entry")
+    magic, version, flags, codec, zero, n, write_id, meta_nbytes, body_nbytes, total, zeros = (
+        HEADER.unpack_from(data)
+    )
+    if magic != MAGIC:
+        raise _Corrupt("it doesn't begin like an entry of persicache")
+    if version > VERSION:
+        raise _failed(
+            NewerFormat,
+            f"it is of format version {version}, and this persicache reads up to {VERSION}; upgrade it",
+        )
+    meta_start = HEAD_NBYTES + n * RECORD.size
+    body_start = meta_start + meta_nbytes
+    end = body_start + body_nbytes
+    if version != VERSION or total != len(data) or end > total or zero or zeros or flags > 3:  # noqa: PLR2004 - both flags
+        raise _Corrupt("its header contradicts its length: it is cut, or something follows it")
+    digest = data[64:96].tobytes()
+    if _digest(ad, data[:64], data[HEAD_NBYTES:end]) != digest:
+        raise _Corrupt("its checksum is wrong: it is damaged, or belongs to another key")
+    _check_signature(digest, data[96:HEAD_NBYTES].tobytes(), is_signed=flags & SIGNED, keys=signing_keys)
+    body: Buffer = data[body_start:end]
+    buffers: list[Buffer] = []
+    if n:
+        trusted = skip_buffers(digest)
+        spans = _layout(data, n, end)
+        for i, (offset, record) in enumerate(spans):
+            is_body = i == n - 1 and bool(flags & BODY_IN_BUFFER)
+            buffers.append(_buffer(data, end, offset, record, trusted=trusted and not is_body))
+            end = offset + record[0]
+        if flags & BODY_IN_BUFFER:
+            body = buffers.pop()
+    return Envelope(codec, bool(flags & SIGNED), write_id, data[meta_start:body_start], body, buffers)
+
+
+def _failed(kind: type[CorruptEntry], reason: str) -> CorruptEntry:
+    return kind(key=None, place="", reason=reason)
+
+
+def _check_signature(digest: bytes, mac: bytes, *, is_signed: int, keys: Sequence[bytes]) -> None:
+    if not is_signed:
+        if mac != NO_MAC:
+            raise _Corrupt("it has a signature that its header denies")
+        if keys:
+            raise _failed(BadSignature, "it isn't signed, and a signing_key was given")
+    elif keys and all(blake3(digest, key=key).digest() != mac for key in keys):
+        raise _failed(BadSignature, "it was signed with another key")
+
+
+_Record: TypeAlias = tuple[int, int, int, bytes, bytes]
+
+
+def _layout(data: memoryview, n: int, end: int) -> list[tuple[int, _Record]]:
+    """Place the buffers, and check that they fill the entry to its last byte."""
+    spans = []
+    for record in RECORD.iter_unpack(data[HEAD_NBYTES : HEAD_NBYTES + n * RECORD.size]):
+        stored, _, _, reserve, _ = record
+        if reserve != NO_RESERVE:
+            raise _Corrupt("its buffer table is damaged")
+        offset = aligned(end)
+        spans.append((offset, record))
+        end = offset + stored
+    if end != len(data):
+        raise _Corrupt("its buffers don't fill it")
+    return spans
+
+
+def _buffer(data: memoryview, end: int, offset: int, record: _Record, *, trusted: bool) -> Buffer:
+    stored, raw, used, _, digest = record
+    view = data[offset : offset + stored]
+    if not trusted:
+        if any(data[end:offset]):
+            raise _Corrupt("there is something between its buffers")
+        if hashed(view) != digest:
+            raise _Corrupt("the checksum of a buffer is wrong: it is damaged")
+    buffer: Buffer = compressions.decompress(view, used, raw)
+    return buffer

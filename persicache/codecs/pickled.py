@@ -1,0 +1,73 @@
+"""The pickle codec: whatever the tree can't hold. The one module that pickles.
+
+Pickle protocol 5 with out-of-band buffers (PEP 574); cloudpickle for what pickle can't name,
+such as lambdas and classes defined in a function. Unpickling runs code: whoever calls `load`
+has asked the trust rule before.
+
+References
+----------
+PEP 574, https://peps.python.org/pep-0574/
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, Final
+
+import cloudpickle
+
+__all__ = ["CannotPickle", "dump", "load"]
+
+PROTOCOL: Final = 5
+#: Smaller buffers lie in the pickle: a place of its own costs 64 bytes and padding.
+SMALL_NBYTES: Final = 512
+
+
+class CannotPickle(Exception):
+    """Neither pickle nor cloudpickle can store the value."""
+
+
+def dump(value: object, *, in_band: bool = False) -> tuple[bytes, list[memoryview]]:
+    """Return the pickle of `value` and its large buffers.
+
+    Parameters
+    ----------
+    value : object
+        Anything that can be pickled.
+    in_band : bool, default False
+        Whether the buffers lie in the pickle too, as in an ordinary pickle file.
+
+    Raises
+    ------
+    CannotPickle
+        If it can't be.
+    """
+    try:
+        return _dump(pickle.dumps, value, in_band=in_band)
+    except Exception:  # noqa: BLE001 - __reduce__ may raise anything; cloudpickle has the last word
+        try:
+            return _dump(cloudpickle.dumps, value, in_band=in_band)
+        except Exception as error:
+            raise CannotPickle(f"{type(error).__name__}: {error}") from error
+
+
+def _dump(dumps: Any, value: object, *, in_band: bool) -> tuple[bytes, list[memoryview]]:
+    buffers: list[memoryview] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < SMALL_NBYTES:
+            return True
+        buffers.append(raw)
+        return False
+
+    body = dumps(value, protocol=PROTOCOL, buffer_callback=None if in_band else keep)
+    return body, buffers
+
+
+def load(body: Any, buffers: list[Any]) -> Any:
+    """Return the value; its arrays lie in `buffers` without a copy."""
+    return pickle.loads(body, buffers=buffers)

@@ -1,0 +1,245 @@
+"""Plain formats: files that hold exactly what a well-known library writes.
+
+They are for files that other tools read. They carry no checksum, no signature and no key:
+what damage the library notices is a `CorruptEntry`, over-long keys are refused, and types
+are the library's (JSON gives back lists for tuples).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+import msgpack
+import numpy as np
+from numpy.lib import format as npy
+
+from persicache.codecs import arrays, pickled
+from persicache.codecs.codec import Metadata, Owner
+from persicache.codecs.envelope import Buffer
+from persicache.codecs.trust import Trust
+from persicache.errors import (
+    CorruptEntry,
+    MissingDependency,
+    PersicacheError,
+    UnencodableValue,
+    UnloadableValue,
+    UntrustedPickle,
+)
+
+__all__ = ["FORMATS", "PlainCodec", "PlainFormat", "file_format"]
+
+
+@dataclass(frozen=True)
+class PlainFormat:
+    """How one library writes a value and reads it.
+
+    Parameters
+    ----------
+    extension : str
+        What its files end in, with the dot.
+    dump : callable
+        From a value to chunks of bytes; raises anything if it can't.
+    load : callable
+        From the bytes of a file to its value; raises anything if it can't.
+    runs_code : bool, default False
+        Whether loading runs code that the file chooses, so that the trust rule holds for it.
+    """
+
+    extension: str
+    dump: Callable[[Any], Sequence[Buffer]]
+    load: Callable[[Buffer], Any]
+    runs_code: bool = False
+
+
+class PlainCodec:
+    """Encodes a value in a plain format; see `Codec`.
+
+    Parameters
+    ----------
+    plain : PlainFormat
+        The format.
+    allow_pickle : bool, optional
+        See `Trust`.
+
+    Examples
+    --------
+    >>> codec, owner = PlainCodec(FORMATS["json"]), Owner("k", "k", "here")
+    >>> codec.encode({"a": [1, 2]}, owner, is_private=True)
+    [b'{"a": [1, 2]}']
+    """
+
+    keeps_keys: Final = False
+
+    def __init__(self, plain: PlainFormat, *, allow_pickle: bool | None = None) -> None:
+        self.extension = plain.extension
+        self._plain = plain
+        self._trust = Trust(allow_pickle=allow_pickle)
+
+    def identify(self, head: Buffer) -> str | None:  # noqa: ARG002, D102 - the protocol's
+        return None
+
+    def encode(  # noqa: D102 - the protocol has the docstring
+        self,
+        value: object,
+        owner: Owner,
+        *,
+        is_private: bool,
+        cost_seconds: float | None = None,  # noqa: ARG002 - a plain file has no room for it
+        extra: Mapping[str, Any] | None = None,  # noqa: ARG002 - a plain file has no room for it
+    ) -> Sequence[Buffer]:
+        if self._plain.runs_code and not self._trust.can_store(is_private=is_private):
+            raise UntrustedPickle(key=owner.key, place=owner.place, reason="its format is pickle")
+        try:
+            return self._plain.dump(value)
+        except MissingDependency:
+            raise
+        except Exception as error:
+            raise UnencodableValue(key=owner.key, reason=f"{type(error).__name__}: {error}") from error
+
+    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Any:  # noqa: ARG002, D102 - the protocol's
+        if self._plain.runs_code:
+            self._trust.check_load(is_private=is_private, is_signed=False, key=owner.key, place=owner.place)
+        try:
+            return self._plain.load(data)
+        except MissingDependency:
+            raise
+        except (AttributeError, ImportError) as error:
+            raise UnloadableValue(
+                key=owner.key, place=owner.place, reason=f"{type(error).__name__}: {error}"
+            ) from error
+        except Exception as error:
+            raise CorruptEntry(
+                key=owner.key, place=owner.place, reason=f"{type(error).__name__}: {error}"
+            ) from error
+
+    def metadata(self, data: Buffer, owner: Owner) -> Metadata:  # noqa: ARG002, D102 - the protocol's
+        raise _nothing_told(owner)
+
+    def key_text(self, data: Buffer, owner: Owner) -> str:  # noqa: ARG002, D102 - the protocol's
+        raise _nothing_told(owner)
+
+
+def _nothing_told(owner: Owner) -> PersicacheError:
+    return CorruptEntry(key=owner.key, place=owner.place, reason="a plain file says nothing of itself")
+
+
+def file_format(
+    dump: Callable[[Any, io.BufferedIOBase], object],
+    load: Callable[[io.BufferedIOBase], Any],
+    *,
+    extension: str = ".dat",
+) -> PlainFormat:
+    """Make a format of two functions such as `pickle.dump` and `pickle.load`.
+
+    Parameters
+    ----------
+    dump : callable
+        Called with a value and a binary file to write it to.
+    load : callable
+        Called with a binary file; returns the value. What it runs is the caller's choice: the
+        trust rule doesn't look into it.
+    extension : str, default ".dat"
+        What its files end in, with the dot.
+
+    Examples
+    --------
+    >>> plain = file_format(lambda value, file: file.write(value[::-1]), lambda file: file.read()[::-1])
+    >>> plain.dump(b"abc")
+    [b'cba']
+    """
+
+    def dump_chunks(value: Any) -> list[Buffer]:
+        file = io.BytesIO()
+        dump(value, file)
+        return [file.getvalue()]
+
+    return PlainFormat(extension, dump_chunks, lambda data: load(io.BytesIO(data)))
+
+
+def _dump_text(value: Any) -> list[Buffer]:
+    if type(value) is not str:
+        raise TypeError(f"format 'text' holds str, not {type(value).__name__}")
+    return [value.encode()]
+
+
+def _dump_bytes(value: Any) -> list[Buffer]:
+    if type(value) is not bytes:
+        raise TypeError(f"format 'bytes' holds bytes, not {type(value).__name__}")
+    return [value]
+
+
+def _cbor() -> Any:
+    try:
+        return import_module("cbor2")
+    except ImportError as error:
+        raise MissingDependency(package="cbor2", extra="cbor") from error
+
+
+def _load_cbor(data: Buffer) -> Any:
+    file = io.BytesIO(data)
+    value = _cbor().load(file)
+    if file.read(1):
+        raise ValueError("something follows the value")
+    return value
+
+
+def _dump_npy(value: Any) -> list[Buffer]:
+    if type(value) is not np.ndarray:
+        raise TypeError(f"format 'npy' holds numpy arrays, not {type(value).__name__}")
+    if value.dtype.hasobject:
+        raise TypeError("format 'npy' holds no objects; use format 'auto' or 'pickle'")
+    header = io.BytesIO()
+    about = npy.header_data_from_array_1_0(value)
+    try:
+        npy.write_array_header_1_0(header, about)
+    except ValueError:  # longer than 64 KiB, or not latin-1
+        npy.write_array_header_2_0(header, about)
+    data = value.T if about["fortran_order"] else value
+    return [header.getvalue(), arrays.raw_bytes(data)]
+
+
+#: More than the header of any sane structured dtype.
+NPY_HEADER_NBYTES: Final = 1 << 20
+
+
+def _load_npy(data: Buffer) -> Any:
+    view = memoryview(data)
+    file = io.BytesIO(view[:NPY_HEADER_NBYTES])
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, is_fortran, dtype = read_header(file)
+    body = view[file.tell() :]
+    if dtype.hasobject or dtype.itemsize * int(np.prod(shape, dtype=object)) != len(body):
+        raise ValueError("the file is not as long as its header says, or holds objects")
+    own = bytearray(body) if body.readonly else body
+    return np.ndarray(shape, dtype, buffer=own, order="F" if is_fortran else "C")
+
+
+#: The plain formats by name.
+FORMATS: Final[Mapping[str, PlainFormat]] = {
+    "pickle": PlainFormat(
+        ".pkl",
+        lambda value: [pickled.dump(value, in_band=True)[0]],
+        lambda data: pickled.load(data, []),
+        runs_code=True,
+    ),
+    "json": PlainFormat(
+        ".json",
+        lambda value: [json.dumps(value, ensure_ascii=False).encode()],
+        lambda data: json.loads(bytes(data)),
+    ),
+    "text": PlainFormat(".txt", _dump_text, lambda data: bytes(data).decode()),
+    "bytes": PlainFormat(".bin", _dump_bytes, bytes),
+    "cbor": PlainFormat(".cbor", lambda value: [_cbor().dumps(value)], _load_cbor),
+    "msgpack": PlainFormat(
+        ".msgpack",
+        lambda value: [msgpack.packb(value)],
+        lambda data: msgpack.unpackb(data, strict_map_key=False),
+    ),
+    "npy": PlainFormat(".npy", _dump_npy, _load_npy),
+}
