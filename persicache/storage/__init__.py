@@ -1,1 +1,27 @@
+"""Named blobs in one place: whole-or-nothing writes, and compare-and-swap where it is exact."""
 
+from persicache.storage.blob import (
+    ABSENT,
+    ANY,
+    Blob,
+    BlobInfo,
+    Buffer,
+    Expectation,
+    Identify,
+    Storage,
+    Version,
+)
+from persicache.storage.open import open_storage
+
+__all__ = [
+    "ABSENT",
+    "ANY",
+    "Blob",
+    "BlobInfo",
+    "Buffer",
+    "Expectation",
+    "Identify",
+    "Storage",
+    "Version",
+    "open_storage",
+]

@@ -60,30 +60,52 @@ class BlobInfo(NamedTuple):
     modified: float
 
 
-class Blob(NamedTuple):
+class Blob:
     """The bytes of a blob, as they were at one moment.
 
-    Attributes
+    Parameters
     ----------
     buffer : Buffer
-        The bytes, writable and the reader's own: changing them changes nothing stored.
-    version : str
-        The version that these very bytes have.
+        The bytes, the reader's own: changing them changes nothing stored. From 64 KiB on they
+        are writable; smaller ones may be immutable `bytes`, which are faster to read.
+    version : str or callable
+        The version that these very bytes have; or what finds it out from this blob when it
+        is first asked for, since few readers ask.
     modified : float
         When it was last written, in POSIX seconds.
     stamp : object, optional
         Hashable; two blobs of a process with equal stamps are the same unchanged bytes at
         the same place, so that what was verified once need not be again. None where the
         place can't tell.
-    is_private : bool
+    is_private : bool, default False
         Whether nobody but this user could have written these bytes.
     """
 
-    buffer: Buffer
-    version: Version
-    modified: float
-    stamp: object
-    is_private: bool
+    __slots__ = ("_version", "buffer", "is_private", "modified", "stamp")
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        version: Version | Callable[[Blob], Version],
+        modified: float,
+        stamp: object = None,
+        is_private: bool = False,  # noqa: FBT001, FBT002 - five positional arguments are read 200,000 times a second
+    ) -> None:
+        self.buffer = buffer
+        self._version = version
+        self.modified = modified
+        self.stamp = stamp
+        self.is_private = is_private
+
+    def __repr__(self) -> str:
+        return f"<Blob of {len(self.buffer)} bytes, version {self.version}>"
+
+    @property
+    def version(self) -> Version:
+        """The version that these very bytes have."""
+        if not isinstance(self._version, str):
+            self._version = self._version(self)
+        return self._version
 
 
 @runtime_checkable
@@ -124,9 +146,7 @@ class Storage(Protocol):
             If the place can't be read.
         """
 
-    def write(
-        self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY
-    ) -> Version:
+    def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         """Store `chunks`, one after the other, as `name`: whole, or not at all.
 
         Parameters
@@ -134,7 +154,7 @@ class Storage(Protocol):
         name : str
             The name.
         chunks : sequence of Buffer
-            What to store. They are not joined in memory where the place allows it.
+            What to store. Large ones are not joined in memory where the place allows it.
         expect : ANY, ABSENT or str, default ANY
             Write only if the name is absent, or has this version.
 
@@ -154,7 +174,12 @@ class Storage(Protocol):
         """
 
     def remove(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
-        """Remove `name`; return whether it was there. Raises as `write` does."""
+        """Remove `name`; return whether it was there. Raises as `write` does.
+
+        Of several who remove the same blob at once without a condition, more than one may be
+        told that it was there, where the place (S3) doesn't tell itself. With ``expect=ABSENT``
+        nothing is ever removed: it is False, or a VersionConflict.
+        """
 
     def stat(self, name: str) -> BlobInfo:
         """Return size and time of `name`; raises BlobNotFound if it is absent."""
@@ -166,7 +191,8 @@ class Storage(Protocol):
         """Yield every blob whose name begins with `prefix`, in no particular order.
 
         `prefix` is empty or ends with ``/``. A listing streams, and sees what was written
-        before it began, whatever listing caches there are. Hidden files are left out.
+        before it began, whatever listing caches there are. Hidden files are left out, and so
+        are files of others whose names are none that a blob can have.
         """
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
@@ -182,7 +208,16 @@ class Storage(Protocol):
         """
 
     def remove_many(self, names: Iterable[str]) -> int:
-        """Remove those of `names` that exist; return how many there were."""
+        """Remove those of `names` that exist; return how many there were.
+
+        A place that isn't told which of them existed (S3) counts every name, since asking
+        for each would cost more than the removal.
+
+        Raises
+        ------
+        BackendError
+            If some could not be removed; the others are.
+        """
 
     def close(self) -> None:
         """Give back what this process holds open; the storage opens again when used."""

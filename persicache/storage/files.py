@@ -1,0 +1,152 @@
+"""The files of a directory tree, published and removed with compare-and-swap."""
+
+# ruff: noqa: PTH - plain os calls: a Path costs as much as the call itself
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from persicache.errors import VersionConflict
+from persicache.storage.blob import ABSENT, ANY, Buffer, Expectation, Identify, Version
+from persicache.storage.draft import Draft
+from persicache.storage.locks import StripedLocks
+from persicache.storage.names import check_expectation, head_version
+
+__all__ = ["READ_FLAGS", "Files", "Stamp", "irregular", "stamp_of", "stamp_version"]
+
+#: What is planted in place of a file must neither lead elsewhere nor make the reader wait.
+READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+#: Device, inode, change and modification time in nanoseconds, size.
+Stamp = tuple[int, int, int, int, int]
+
+_HEAD_NBYTES: Final = 64
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class Files:
+    """Files below `root`, whose errors are plain OSErrors and VersionConflicts.
+
+    Parameters
+    ----------
+    root : str
+        An absolute path.
+    durable : bool
+        Whether what is in a published file survives a power cut. Its name does when the
+        caller has synced the folder.
+    identify : callable or None
+        From the head of a file to the version that it carries.
+    """
+
+    __slots__ = ("_durable", "_identify", "_locks", "_root")
+
+    def __init__(self, root: str, *, durable: bool, identify: Identify | None) -> None:
+        self._root = root
+        self._durable = durable
+        self._identify = identify
+        self._locks = StripedLocks(f"{root}/.persicache/locks")
+
+    def publish(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version) -> Version:
+        """Store `chunks` as `name` if `expect` holds, and return the new version."""
+        check_expectation(expect)
+        path = f"{self._root}/{name}"
+        with Draft(os.path.dirname(path), durable=self._durable) as draft:
+            draft.fill(chunks, replaces=expect is not ABSENT and os.path.exists(path))
+            if expect is ANY:
+                # Race: whoever compares and swaps holds this lock alone. Without it a write
+                # could fall between their look and their replacement, and be lost.
+                with self._locks.shared(name):
+                    draft.replace(path)
+            elif expect is ABSENT:
+                self._create(draft, name, path)
+            else:
+                self._swap(draft, name, path, expect)
+            # Race: renaming and linking change the file's times, so the version comes last; by
+            # the open descriptor, since the name may belong to another file by now.
+            carried = head_version(self._identify, chunks)
+            return stamp_version(stamp_of(draft.status())) if carried is None else carried
+
+    def unlink(self, name: str, *, expect: Expectation | Version) -> bool:
+        """Remove `name` if `expect` holds; return whether it was there."""
+        check_expectation(expect)
+        path = f"{self._root}/{name}"
+        if expect is ANY:
+            if not os.path.lexists(path):
+                return False
+            with self._locks.shared(name):
+                return _unlink(path)
+        if expect is ABSENT:
+            self._compare(name, ABSENT)
+            return False
+        with self._locks.exclusive(name):
+            self._compare(name, expect)
+            return _unlink(path)
+
+    def current(self, name: str) -> Version | None:
+        """Return the version of `name` now, None if it is absent."""
+        try:
+            fd = os.open(f"{self._root}/{name}", READ_FLAGS)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise irregular()
+            carried = None if self._identify is None else self._identify(os.read(fd, _HEAD_NBYTES))
+        finally:
+            os.close(fd)
+        return stamp_version(stamp_of(status)) if carried is None else carried
+
+    def _create(self, draft: Draft, name: str, path: str) -> None:
+        # Race: linking fails if the name is taken, at once for everybody, so it needs no lock:
+        # one who compares holds the lock only while there is a file, and nobody can remove it.
+        try:
+            draft.link(path)
+        except FileExistsError:
+            raise self._conflict(name, ABSENT, self.current(name)) from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # This filesystem has no hard links, for anybody: then everybody takes the lock.
+            self._swap(draft, name, path, ABSENT)
+
+    def _swap(self, draft: Draft, name: str, path: str, expect: Expectation | Version) -> None:
+        with self._locks.exclusive(name):
+            self._compare(name, expect)
+            draft.replace(path)
+
+    def _compare(self, name: str, expect: Expectation | Version) -> None:
+        actual = self.current(name)
+        if actual != (None if expect is ABSENT else expect):
+            raise self._conflict(name, expect, actual)
+
+    def _conflict(self, name: str, expected: object, actual: object) -> VersionConflict:
+        return VersionConflict(name=name, place=self._root, expected=expected, actual=actual)
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Return what changes whenever another file takes the name."""
+    return (status.st_dev, status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size)
+
+
+def stamp_version(stamp: Stamp) -> Version:
+    """Return the version of a file that carries none in its head."""
+    _, inode, changed_ns, modified_ns, nbytes = stamp
+    return f"{inode:x}-{changed_ns:x}-{modified_ns:x}-{nbytes:x}"
+
+
+def irregular() -> OSError:
+    """Return the error for what has the name of a blob and is no plain file."""
+    return OSError(errno.EINVAL, "there is something other than a plain file")
+
+
+def _unlink(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

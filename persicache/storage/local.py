@@ -1,0 +1,268 @@
+"""Blobs as the files of a local directory: `LocalStorage`."""
+
+# ruff: noqa: PTH - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: D102 - the Protocol owns the docstrings
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NoReturn, cast
+
+from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported
+from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Version
+from persicache.storage.contents import contents
+from persicache.storage.draft import DRAFT_PREFIX
+from persicache.storage.failure import failure
+from persicache.storage.files import READ_FLAGS, Files, Stamp, irregular, stamp_of, stamp_version
+from persicache.storage.folders import is_private, sync_folder
+from persicache.storage.loops import read_each
+from persicache.storage.names import check_name, check_prefix
+from persicache.storage.walk import walk
+
+__all__ = ["LocalStorage"]
+
+_DAY_SECONDS: Final = 86_400.0
+
+
+class LocalStorage:
+    """Blobs as files below a directory, which is made when the first is written.
+
+    Parameters
+    ----------
+    root : str
+        The directory; a relative one is resolved now.
+    durable : bool, default True
+        Whether a write that returned survives a power cut. If not, a power cut can cost the
+        entries written in the last half minute, the values that they replaced included.
+    identify : callable, optional
+        From the head of a blob to the version that it carries. Blobs that carry none have
+        one made of inode, times and size.
+
+    Notes
+    -----
+    Reading takes no lock: a file is replaced whole, never changed. A lock is held only while
+    a file gets its final name, shared by those who write whatever is there, so that nobody
+    can slip in between the comparison and the swap of one who compares. The locks belong to
+    the root: compare and swap through one root, not through two that overlap.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     storage = LocalStorage(directory)
+    ...     version = storage.write("a/b", [b"one ", b"two"])
+    ...     storage.read("a/b").buffer
+    b'one two'
+    """
+
+    def __init__(self, root: str, *, durable: bool = True, identify: Identify | None = None) -> None:
+        self._root = os.path.abspath(root)
+        self._durable = durable
+        self._identify = identify
+        self._files = Files(self._root, durable=durable, identify=identify)
+        self._private_folders: dict[str, bool] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self._root, self._durable, self._identify)
+
+    def __repr__(self) -> str:
+        return f"LocalStorage({self._root!r}, durable={self._durable})"
+
+    @property
+    def url(self) -> str:
+        return self._root
+
+    @property
+    def can_compare_and_swap(self) -> bool:
+        return True
+
+    @property
+    def is_durable(self) -> bool:
+        return self._durable
+
+    @property
+    def is_private(self) -> bool:
+        try:
+            return is_private(os.stat(self._root))
+        except FileNotFoundError:  # to be made, with mode 0700
+            return True
+        except OSError:
+            return False
+
+    def read(self, name: str) -> Blob:
+        check_name(name)
+        try:
+            fd = os.open(f"{self._root}/{name}", READ_FLAGS)
+        except OSError as error:
+            self._refuse(error, name)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise irregular()
+            buffer = contents(fd, status.st_size)
+        except OSError as error:
+            self._refuse(error, name)
+        finally:
+            os.close(fd)
+        owned = is_private(status) and self._is_private_folder(name.rpartition("/")[0])
+        blob = Blob(buffer, self._version_of, status.st_mtime, stamp_of(status), owned)
+        if type(buffer) is not bytes:
+            _ = blob.version  # found out before the reader can change the bytes
+        return blob
+
+    def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
+        check_name(name)
+        with self._trouble(f"write {name!r}"):
+            version = self._files.publish(name, chunks, expect=expect)
+            self._sync([name])
+        return version
+
+    def remove(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
+        check_name(name)
+        with self._trouble(f"remove {name!r}"):
+            if not self._files.unlink(name, expect=expect):
+                return False
+            self._sync([name])
+        return True
+
+    def stat(self, name: str) -> BlobInfo:
+        check_name(name)
+        try:
+            status = os.lstat(f"{self._root}/{name}")
+            if not stat.S_ISREG(status.st_mode):
+                raise irregular()
+        except OSError as error:
+            self._refuse(error, name)
+        return BlobInfo(name, status.st_size, status.st_mtime)
+
+    def version(self, name: str) -> Version:
+        check_name(name)
+        with self._trouble(f"read {name!r}"):
+            actual = self._files.current(name)
+        if actual is None:
+            raise BlobNotFound(name=name, place=self._root)
+        return actual
+
+    def scan(self, prefix: str = "") -> Iterator[BlobInfo]:
+        check_prefix(prefix)
+        return self._scan(prefix)
+
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        return read_each(self, names)
+
+    def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
+        versions = {}
+        errors: list[BackendError] = []
+        for name, chunks in items.items():
+            check_name(name)
+            with _collect(errors), self._trouble(f"write {name!r}"):
+                versions[name] = self._files.publish(name, chunks, expect=ANY)
+        with _collect(errors), self._trouble("write several blobs"):
+            self._sync(versions)
+        if errors:
+            raise errors[0]
+        return versions
+
+    def remove_many(self, names: Iterable[str]) -> int:
+        removed = []
+        errors: list[BackendError] = []
+        for name in names:
+            check_name(name)
+            with _collect(errors), self._trouble(f"remove {name!r}"):
+                if self._files.unlink(name, expect=ANY):
+                    removed.append(name)
+        with _collect(errors), self._trouble("remove several blobs"):
+            self._sync(removed)
+        if errors:
+            raise errors[0]
+        return len(removed)
+
+    def close(self) -> None:
+        self._private_folders.clear()
+
+    def sweep(self, *, older_than_seconds: float = _DAY_SECONDS) -> int:
+        """Remove the drafts that killed writers left behind; return how many.
+
+        Parameters
+        ----------
+        older_than_seconds : float, default one day
+            Younger ones may still be written. Scanning sweeps, too, those older than a day.
+        """
+        with self._trouble("sweep"):
+            return sum(
+                self._drop_if_old(name, status, older_than_seconds)
+                for name, status in walk(self._root)
+                if _is_draft(name)
+            )
+
+    def _scan(self, prefix: str) -> Iterator[BlobInfo]:
+        with self._trouble("list the blobs"):
+            for name, status in walk(self._root, prefix):
+                if _is_draft(name):
+                    self._drop_if_old(name, status, _DAY_SECONDS)
+                else:
+                    yield BlobInfo(name, status.st_size, status.st_mtime)
+
+    def _drop_if_old(self, name: str, status: os.stat_result, older_than_seconds: float) -> bool:
+        if time.time() - status.st_mtime < older_than_seconds:
+            return False
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self._root}/{name}")
+            return True
+        return False
+
+    def _version_of(self, blob: Blob) -> Version:
+        carried = None if self._identify is None else self._identify(blob.buffer)
+        return stamp_version(cast("Stamp", blob.stamp)) if carried is None else carried
+
+    def _sync(self, names: Iterable[str]) -> None:
+        if self._durable:
+            for folder in {os.path.dirname(f"{self._root}/{name}") for name in names}:
+                with contextlib.suppress(FileNotFoundError):  # removed with what was in it
+                    sync_folder(folder)
+
+    def _is_private_folder(self, folder: str) -> bool:
+        known = self._private_folders.get(folder)
+        if known is None:
+            # A root may be reached by a link of its owner's; below it there are none of ours.
+            path = f"{self._root}/{folder}" if folder else self._root
+            status = os.lstat(path) if folder else os.stat(path)
+            known = stat.S_ISDIR(status.st_mode) and is_private(status)
+            if folder:
+                known = self._is_private_folder(folder.rpartition("/")[0]) and known
+            self._private_folders[folder] = known
+        return known
+
+    def _refuse(self, error: OSError, name: str) -> NoReturn:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise BlobNotFound(name=name, place=self._root) from None
+        raise failure(error, place=self._root, action=f"read {name!r}") from error
+
+    @contextlib.contextmanager
+    def _trouble(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except ConditionsUnsupported as error:
+            raise ConditionsUnsupported(place=self._root) from error.__cause__
+        except OSError as error:
+            raise failure(error, place=self._root, action=action) from error
+
+
+@contextlib.contextmanager
+def _collect(errors: list[BackendError]) -> Iterator[None]:
+    try:
+        yield
+    except BackendError as error:
+        errors.append(error)
+
+
+def _is_draft(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(DRAFT_PREFIX)
+
+
+def _rebuild(root: str, durable: bool, identify: Identify | None) -> LocalStorage:  # noqa: FBT001 - pickled positionally
+    return LocalStorage(root, durable=durable, identify=identify)

@@ -1,0 +1,129 @@
+"""Striped lock files: who may change which names of a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+from persicache.errors import ConditionsUnsupported
+from persicache.storage.folders import make_folders
+
+__all__ = ["StripedLocks"]
+
+_STRIPES: Final = 256
+_OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+
+# Race: a flock belongs to the open file, which a forked child shares: a child that outlives
+# its parent would keep the dead parent's lock. So the process knows which descriptors are
+# locks, and a child closes them; the guard keeps a fork from falling between open and note.
+_held: set[int] = set()
+_guard = threading.RLock()
+
+
+def _forget_in_child() -> None:
+    for fd in _held:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _held.clear()
+    _guard.release()
+
+
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_forget_in_child)
+
+
+class StripedLocks:
+    """Locks for any number of names, in 256 files that are never removed.
+
+    A name is locked through the file of its stripe, by `flock` on a descriptor of its own,
+    so that threads exclude one another as processes do.
+
+    Parameters
+    ----------
+    directory : str
+        Where the lock files are; made when the first lock is taken.
+
+    Notes
+    -----
+    Removing a lock file would give two holders: one of the old file, one of the new.
+    """
+
+    __slots__ = ("_directory",)
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    @contextlib.contextmanager
+    def shared(self, name: str) -> Iterator[None]:
+        """Keep whoever compares and swaps `name` out; others who share stay.
+
+        Where the filesystem has no locks nobody can compare and swap, so nothing is lost
+        by going on without one.
+        """
+        fd = self._open(name)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+            yield
+        finally:
+            _close(fd)
+
+    @contextlib.contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Keep everybody else from changing `name`.
+
+        Raises
+        ------
+        ConditionsUnsupported
+            If the filesystem has no locks.
+        """
+        fd = self._open(name)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    raise ConditionsUnsupported(place=self._directory) from error
+                raise
+            yield
+        finally:
+            _close(fd)
+
+    def _open(self, name: str) -> int:
+        path = f"{self._directory}/{zlib.crc32(name.encode()) % _STRIPES:02x}"
+        with _guard:
+            try:
+                fd = os.open(path, _OPEN)
+            except FileNotFoundError:
+                fd = self._create(path)
+            _held.add(fd)
+        return fd
+
+    def _create(self, path: str) -> int:
+        make_folders(self._directory)
+        try:
+            fd = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:  # Race: another made it meanwhile
+            return os.open(path, _OPEN)
+        os.fchmod(fd, 0o600)  # whatever the umask left of the mode
+        return fd
+
+
+def _close(fd: int) -> None:
+    with _guard:
+        if fd not in _held:  # this is a forked child, which has closed it already
+            return
+        _held.discard(fd)
+        # Race: closing alone leaves the lock to a child being forked and not yet executing.
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)

@@ -1,0 +1,48 @@
+"""Many blobs one after the other, for places where concurrency gains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from persicache.errors import BackendError, BlobNotFound
+from persicache.storage.blob import Blob, Buffer, Storage, Version
+
+__all__ = ["read_each", "remove_each", "write_each"]
+
+
+def read_each(storage: Storage, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+    """Yield ``(name, blob)`` for those of `names` that exist."""
+    for name in names:
+        try:
+            blob = storage.read(name)
+        except BlobNotFound:
+            continue
+        yield name, blob
+
+
+def write_each(storage: Storage, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
+    """Store every item that can be stored, then raise the first error there was."""
+    versions = {}
+    errors = []
+    for name, chunks in items.items():
+        try:
+            versions[name] = storage.write(name, chunks)
+        except BackendError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return versions
+
+
+def remove_each(storage: Storage, names: Iterable[str]) -> int:
+    """Remove every name that can be removed, then raise the first error there was."""
+    count = 0
+    errors = []
+    for name in names:
+        try:
+            count += storage.remove(name)
+        except BackendError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return count
