@@ -1,6 +1,6 @@
 """A draft: a hidden temporary file that becomes a blob whole, or is thrown away."""
 
-# ruff: noqa: PTH - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: PTH105, PTH108 - plain os calls: a Path costs as much as the call itself
 
 from __future__ import annotations
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection, Iterator
+from typing import Final
 
 from persicache.errors import BackendError, ReadOnlyPlace
+from persicache.storage.secrets import redact_text
 
 __all__ = ["failure"]
 
-_REFUSALS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_REFUSALS: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
-def failure(cause: BaseException, *, place: str, action: str) -> BackendError:
-    """Return the error to raise from `cause`.
+def failure(
+    cause: BaseException, *, place: str, action: str, secrets: Collection[str] = ()
+) -> BackendError:
+    """Return the error to raise from its own ``__cause__``.
+
+    That is `cause`, or its message without the secrets if there are some in it.
 
     Parameters
     ----------
@@ -23,8 +30,24 @@ def failure(cause: BaseException, *, place: str, action: str) -> BackendError:
     action : str
         What was tried: an infinitive such as ``"write 'a'"``. A refused one that doesn't
         begin with "read" or "list" makes it a `ReadOnlyPlace`.
+    secrets : collection of str, optional
+        What must not be shown.
     """
-    is_refusal = isinstance(cause, OSError) and cause.errno in _REFUSALS
-    if is_refusal and not action.startswith(("read", "list")):
-        return ReadOnlyPlace(place=place, action=action, cause=cause)
-    return BackendError(place=place, action=action, cause=cause)
+    texts = [str(link) for link in _chain(cause)]
+    if any(redact_text(text, secrets=secrets) != text for text in texts):
+        number = cause.errno if isinstance(cause, OSError) else None
+        text = redact_text(texts[0], secrets=secrets)
+        cause = OSError(number, text) if number is not None else OSError(text)
+    refused = isinstance(cause, PermissionError) or getattr(cause, "errno", None) in _REFUSALS
+    kind = ReadOnlyPlace if refused and not action.startswith(("read", "list")) else BackendError
+    error = kind(place=place, action=action, cause=cause)
+    error.__cause__ = cause
+    return error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

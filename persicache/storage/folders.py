@@ -1,6 +1,6 @@
 """Folders that only their owner can enter, and whether an existing one is such."""
 
-# ruff: noqa: PTH - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: PTH101, PTH102, PTH120 - plain os calls: a Path costs as much as the call itself
 
 from __future__ import annotations
 

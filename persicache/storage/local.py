@@ -1,6 +1,6 @@
 """Blobs as the files of a local directory: `LocalStorage`."""
 
-# ruff: noqa: PTH - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: PTH100, PTH108, PTH116, PTH120 - plain os calls: a Path costs as much as the call itself
 # ruff: noqa: D102 - the Protocol owns the docstrings
 
 from __future__ import annotations
@@ -240,7 +240,8 @@ class LocalStorage:
     def _refuse(self, error: OSError, name: str) -> NoReturn:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             raise BlobNotFound(name=name, place=self._root) from None
-        raise failure(error, place=self._root, action=f"read {name!r}") from error
+        trouble = failure(error, place=self._root, action=f"read {name!r}")
+        raise trouble from trouble.__cause__
 
     @contextlib.contextmanager
     def _trouble(self, action: str) -> Iterator[None]:
@@ -249,7 +250,8 @@ class LocalStorage:
         except ConditionsUnsupported as error:
             raise ConditionsUnsupported(place=self._root) from error.__cause__
         except OSError as error:
-            raise failure(error, place=self._root, action=action) from error
+            trouble = failure(error, place=self._root, action=action)
+            raise trouble from trouble.__cause__
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """The opening of a storage by its URL."""
 
+# ruff: noqa: PTH111 - Path.expanduser fails where a name merely begins with a tilde
+
 from __future__ import annotations
 
 import os
@@ -7,6 +9,7 @@ from collections.abc import Mapping
 
 from persicache.storage.blob import Identify, Storage
 from persicache.storage.local import LocalStorage
+from persicache.storage.secrets import redact_url
 
 __all__ = ["open_storage"]
 
@@ -18,5 +21,68 @@ def open_storage(
     durable: bool = True,
     identify: Identify | None = None,
 ) -> Storage:
-    """Return the storage at `url`; nothing is read or written yet."""
-    return LocalStorage(os.path.expanduser(os.fspath(url)), durable=durable, identify=identify)
+    """Return the storage at `url`; nothing is read or written yet.
+
+    Parameters
+    ----------
+    url : str or path-like
+        A path or ``file://`` and a path (``~`` is expanded now), ``memory://``, ``s3://``, or
+        any other URL that fsspec knows, chained ones included.
+    storage_options : mapping, optional
+        What the filesystem of the URL is made with, as fsspec has it; secrets stay out of
+        reprs and errors.
+    durable : bool, default True
+        Whether a write that returned survives a power cut; for local directories, where it
+        costs two fsyncs.
+    identify : callable, optional
+        From the head of a blob to the version that it carries.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `url` is no place, or its protocol is unknown.
+    MissingDependency
+        If its protocol needs a package that isn't installed.
+
+    Examples
+    --------
+    >>> open_storage("memory://docs").can_compare_and_swap
+    True
+    """
+    place = _checked(url)
+    options = dict(storage_options or {})
+    is_path = not isinstance(url, str) or ("://" not in place and "::" not in place)
+    if is_path or place.startswith(("file://", "local://")):
+        if options:
+            raise ValueError(f"a local directory takes no storage_options, got {sorted(options)}")
+        path = place if is_path else place.partition("://")[2]
+        if not path:
+            raise ValueError(f"{place!r} names no directory")
+        return LocalStorage(os.path.expanduser(path), durable=durable, identify=identify)
+    return _open_url(place, options, identify)
+
+
+def _checked(url: str | os.PathLike[str]) -> str:
+    place = os.fspath(url)
+    if not isinstance(place, str):
+        raise TypeError(f"a place is a str or a path of str, not {place!r}")
+    if not place or "\0" in place:
+        raise ValueError(f"{redact_url(place)!r} names no place")
+    return place
+
+
+def _open_url(url: str, options: dict[str, object], identify: Identify | None) -> Storage:
+    # Whoever keeps to a local directory needn't wait for fsspec to be imported.
+    if url.startswith("memory://") and "::" not in url:
+        if options:
+            raise ValueError(f"memory:// takes no storage_options, got {sorted(options)}")
+        from persicache.storage.memory import MemoryStorage  # noqa: PLC0415 - as above
+
+        return MemoryStorage(url, identify=identify)
+    if url.startswith(("s3://", "s3a://")) and "::" not in url:
+        from persicache.storage.s3 import S3Storage  # noqa: PLC0415 - as above
+
+        return S3Storage(url, storage_options=options)
+    from persicache.storage.generic import FsspecStorage  # noqa: PLC0415 - as above
+
+    return FsspecStorage(url, storage_options=options, identify=identify)

@@ -1,0 +1,237 @@
+"""Blobs as the objects of an S3 bucket: `S3Storage`."""
+
+# ruff: noqa: D102 - the Protocol owns the docstrings
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from persicache.errors import (
+    BackendError,
+    BlobNotFound,
+    ConditionsUnsupported,
+    MissingDependency,
+    VersionConflict,
+)
+from persicache.storage.blob import ABSENT, ANY, Blob, BlobInfo, Buffer, Expectation, Version
+from persicache.storage.inflight import in_flight
+from persicache.storage.names import check_expectation, check_name, check_prefix, is_name
+from persicache.storage.process import PerProcess
+from persicache.storage.s3_client import Bucket, etag_of
+from persicache.storage.s3_probe import Conditions, probe
+from persicache.storage.secrets import redact_url
+
+__all__ = ["S3Storage"]
+
+_URL: Final = re.compile(
+    r"s3a?://(?P<bucket>arn:[^/]+[:/](?:accesspoint|outpost)[:/][^/]+|[^/@?#]+)(?:/(?P<prefix>.*))?"
+)
+_MOST_KEY_NBYTES: Final = 1024
+_MOST_REMOVED: Final = 1000
+
+# What each server was found to heed, by endpoint and bucket: five requests, not to be
+# repeated by every dictionary that a program opens in the same bucket.
+_probed: dict[tuple[str, str], Conditions] = {}
+
+
+class S3Storage:
+    """Blobs as objects: one request to read one, one to write one.
+
+    Parameters
+    ----------
+    url : str
+        ``s3://bucket`` or ``s3://bucket/prefix``.
+    storage_options : mapping, optional
+        What the s3fs filesystem is made with.
+
+    Notes
+    -----
+    The version is the ETag. Without encryption by KMS it is the digest of the bytes: after
+    A, B and A again, one who expects A's version is not told of B. Blobs with a random id in
+    their bytes, as entries have, are free of that.
+
+    S3 doesn't tell whether it removed anything, so `remove` asks before. A conditional
+    removal whose answer got lost is reported as a conflict with nothing, once repeated.
+    """
+
+    def __init__(self, url: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
+        parts = _URL.fullmatch(url)
+        if parts is None:
+            raise ValueError(f"{redact_url(url)!r} names no bucket: give s3://bucket/prefix")
+        if importlib.util.find_spec("s3fs") is None:
+            raise MissingDependency(package="s3fs", extra="s3")
+        self._bucket: str = parts["bucket"]
+        prefix = (parts["prefix"] or "").strip("/")
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._options = dict(storage_options or {})
+        self._client = PerProcess(self._connect)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.url, self._options)
+
+    def __repr__(self) -> str:
+        return f"S3Storage({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    @property
+    def can_compare_and_swap(self) -> bool:
+        try:
+            return self._conditions().on_write
+        except BackendError:  # can't write at all, or not now: the write will say so
+            return False
+
+    @property
+    def is_durable(self) -> bool:
+        return True
+
+    @property
+    def is_private(self) -> bool:
+        return False
+
+    def read(self, name: str) -> Blob:
+        key = self._key(name)
+        client = self._client.get()
+        return client.run(lambda: client.get(key, name=name))
+
+    def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
+        key = self._key(name)
+        check_expectation(expect)
+        if expect is not ANY and not self._conditions().on_write:
+            raise ConditionsUnsupported(place=self.url)
+        client = self._client.get()
+        return client.run(lambda: client.put(key, chunks, name=name, expect=expect))
+
+    def remove(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
+        key = self._key(name)
+        check_expectation(expect)
+        client = self._client.get()
+        if expect is ANY or expect is ABSENT:
+            actual = client.run(lambda: client.version(key, name=name))
+            if actual is None:
+                return False
+            if expect is ABSENT:
+                raise VersionConflict(name=name, place=self.url, expected=expect, actual=actual)
+        elif not self._conditions().on_remove:
+            raise ConditionsUnsupported(place=self.url)
+        client.run(lambda: client.delete(key, name=name, expect=expect))
+        return True
+
+    def stat(self, name: str) -> BlobInfo:
+        response = self._head(name)
+        return BlobInfo(name, response["ContentLength"], response["LastModified"].timestamp())
+
+    def version(self, name: str) -> Version:
+        return etag_of(self._head(name))
+
+    def scan(self, prefix: str = "") -> Iterator[BlobInfo]:
+        check_prefix(prefix)
+        return self._scan(prefix)
+
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        client = self._client.get()
+
+        async def read(name: str) -> tuple[str, Blob | None]:
+            try:
+                return name, await client.get(self._key(name), name=name)
+            except BlobNotFound:
+                return name, None
+
+        for name, blob in in_flight(client.loop, read, names):
+            if blob is not None:
+                yield name, blob
+
+    def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
+        client = self._client.get()
+
+        async def write(name: str) -> tuple[str, Version | BackendError]:
+            try:
+                return name, await client.put(self._key(name), items[name], name=name)
+            except BackendError as error:
+                return name, error
+
+        for name in items:
+            self._key(name)
+        versions = {}
+        errors = []
+        for name, result in in_flight(client.loop, write, items):
+            if isinstance(result, BackendError):
+                errors.append(result)
+            else:
+                versions[name] = result
+        if errors:
+            raise errors[0]
+        return versions
+
+    def remove_many(self, names: Iterable[str]) -> int:
+        client = self._client.get()
+
+        async def remove(keys: list[str]) -> int | BackendError:
+            try:
+                await client.delete_many(keys)
+            except BackendError as error:
+                return error
+            return len(keys)
+
+        keys = (self._key(name) for name in names)
+        batches = iter(lambda: list(islice(keys, _MOST_REMOVED)), [])
+        results = list(in_flight(client.loop, remove, batches, limit=4))
+        for result in results:
+            if isinstance(result, BackendError):
+                raise result
+        return sum(result for result in results if isinstance(result, int))
+
+    def close(self) -> None:
+        client = self._client.pop()
+        if client is not None:
+            client.close()
+
+    def _connect(self) -> Bucket:
+        return Bucket(self._bucket, place=self.url, options=self._options)
+
+    def _key(self, name: str) -> str:
+        check_name(name)
+        key = self._prefix + name
+        if len(key.encode()) > _MOST_KEY_NBYTES:
+            raise ValueError(f"{key!r} is too long for S3, where a key has at most 1024 bytes")
+        return key
+
+    def _head(self, name: str) -> dict[str, Any]:
+        key = self._key(name)
+        client = self._client.get()
+        return client.run(lambda: client.head(key, name=name))
+
+    def _scan(self, prefix: str) -> Iterator[BlobInfo]:
+        client = self._client.get()
+        below = self._prefix + prefix
+        token: str | None = None
+        while True:
+            objects, token = client.run(client.page, below, token)
+            for item in objects:
+                name = item["Key"][len(self._prefix) :]
+                if is_name(name) is not None:
+                    yield BlobInfo(name, item["Size"], item["LastModified"].timestamp())
+            if token is None:
+                return
+
+    def _conditions(self) -> Conditions:
+        server = (_endpoint(self._options), self._bucket)
+        if server not in _probed:
+            client = self._client.get()
+            _probed[server] = client.run(probe, client, self._prefix)
+        return _probed[server]
+
+
+def _endpoint(options: Mapping[str, Any]) -> str:
+    inner = options.get("client_kwargs") or {}
+    return str(options.get("endpoint_url") or inner.get("endpoint_url") or "")
+
+
+def _rebuild(url: str, options: Mapping[str, Any]) -> S3Storage:
+    return S3Storage(url, storage_options=options)

@@ -1,0 +1,242 @@
+"""The requests to one S3 bucket, with errors of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, NoReturn, TypeVar
+
+import fsspec
+import fsspec.asyn
+
+from persicache.errors import BlobNotFound, MissingDependency, VersionConflict
+from persicache.storage.blob import ABSENT, ANY, Blob, Buffer, Expectation, Version
+from persicache.storage.failure import failure
+from persicache.storage.inflight import IN_FLIGHT
+from persicache.storage.s3_answer import is_passing, kind_of
+from persicache.storage.s3_body import body_of, received
+from persicache.storage.secrets import secrets_in
+
+__all__ = ["Bucket", "etag_of"]
+
+_MOST_NBYTES: Final = 5 * 1024**3
+_WRITE_ID: Final = "persicache-write-id"
+_READ_TRIES: Final = 4
+_CONFLICT_TRIES: Final = 8
+_CONFLICT_WAIT_SECONDS: Final = 0.05
+#: How long to wait before another try; None ends them. botocore has tried each several times.
+_WAITS_SECONDS: Final = (0.1, 0.4, None)
+_PAGE: Final = 1000
+
+R = TypeVar("R")
+
+
+class Bucket:
+    """An S3 bucket, as one process reaches it. Its coroutines run on the loop of its filesystem.
+
+    Parameters
+    ----------
+    name : str
+        The bucket, or the ARN of an access point.
+    place : str
+        The URL that errors show.
+    options : mapping
+        What the s3fs filesystem is made with.
+    """
+
+    def __init__(self, name: str, *, place: str, options: Mapping[str, Any]) -> None:
+        self._name = name
+        self._place = place
+        self._secrets = secrets_in(options)
+        self._exists = False
+        self._fs = _make_filesystem(options)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that the coroutines run on, in a thread of fsspec's."""
+        loop: asyncio.AbstractEventLoop = self._fs.loop
+        return loop
+
+    def run(self, request: Callable[..., Coroutine[Any, Any, R]], *args: Any) -> R:
+        """Run one of the coroutine functions and wait for its result."""
+        result: R = fsspec.asyn.sync(self.loop, request, *args)
+        return result
+
+    def close(self) -> None:
+        """Close the connections."""
+        client = self._fs._s3  # noqa: SLF001 - set once the first request was sent
+        if client is not None:
+            with contextlib.suppress(Exception):  # as good as closed
+                self._fs.close_session(self.loop, client)
+
+    async def call(
+        self, method: str, *, chunks: Sequence[Buffer] | None = None, **arguments: Any
+    ) -> dict[str, Any]:
+        """Send one request with `chunks` as its body; again if that may help.
+
+        Raises
+        ------
+        Exception
+            Whatever the client raises: `refuse` makes it an error of ours.
+        """
+        send = self._fs._call_s3  # noqa: SLF001 - the only form of it that can be awaited
+        for again in _WAITS_SECONDS:
+            # A body is for one try: s3fs would send what an earlier one left unread of it.
+            body = {} if chunks is None else {"Body": body_of(chunks)}
+            try:
+                response: dict[str, Any] = await send(method, Bucket=self._name, **body, **arguments)
+            except Exception as error:
+                if again is None or not is_passing(error):
+                    raise
+                await asyncio.sleep(again)
+            else:
+                self._exists = True
+                return response
+        raise AssertionError
+
+    async def get(self, key: str, *, name: str) -> Blob:
+        """Return the object `key`: bytes, ETag and time from one and the same response."""
+        for left in reversed(range(_READ_TRIES)):
+            try:
+                response = await self.call("get_object", Key=key)
+            except Exception as error:  # noqa: BLE001 - aiohttp, botocore and s3fs share no base
+                await self.refuse(error, name=name, action="read")
+            try:
+                buffer = await received(response)
+            except Exception as error:  # noqa: BLE001 - as above
+                if left:
+                    continue  # from the start: never the end of another version
+                await self.refuse(error, name=name, action="read")
+            return Blob(buffer, etag_of(response), response["LastModified"].timestamp())
+        raise AssertionError
+
+    async def head(self, key: str, *, name: str) -> dict[str, Any]:
+        """Return what is known about the object `key` without its bytes."""
+        try:
+            return await self.call("head_object", Key=key)
+        except Exception as error:  # noqa: BLE001 - as in get
+            return await self.refuse(error, name=name, action="read")
+
+    async def put(
+        self, key: str, chunks: Sequence[Buffer], *, name: str, expect: Expectation | Version = ANY
+    ) -> Version:
+        """Store `chunks` in a single request, since S3 drops conditions on all others."""
+        if sum(map(len, chunks)) > _MOST_NBYTES:
+            await self.refuse(ValueError("S3 takes 5 GiB in one request"), name=name, action="write")
+        write_id = os.urandom(16).hex()
+        arguments: dict[str, Any] = {"Key": key, **condition(expect)}
+        if expect is not ANY:
+            arguments["Metadata"] = {_WRITE_ID: write_id}
+        for left in reversed(range(_CONFLICT_TRIES)):
+            try:
+                response = await self.call("put_object", chunks=chunks, **arguments)
+            except Exception as error:  # noqa: BLE001 - as in get
+                kind = kind_of(error)
+                if kind == "busy" and left:
+                    await asyncio.sleep(_CONFLICT_WAIT_SECONDS)
+                    continue
+                if expect is ANY or kind not in {"conflict", "absent"}:
+                    await self.refuse(error, name=name, action="write")
+                return await self._own_or_conflict(key, name, expect, write_id)
+            return etag_of(response)
+        raise AssertionError
+
+    async def _own_or_conflict(
+        self, key: str, name: str, expect: Expectation | Version, write_id: str
+    ) -> Version:
+        # Race: a request whose answer was lost is sent again, and then it is our own write
+        # that stands in the way. Only the id in the object tells.
+        actual = None
+        try:
+            response = await self.head(key, name=name)
+        except BlobNotFound:
+            pass
+        else:
+            actual = etag_of(response)
+            if response.get("Metadata", {}).get(_WRITE_ID) == write_id:
+                return actual
+        raise VersionConflict(name=name, place=self._place, expected=expect, actual=actual)
+
+    async def delete(self, key: str, *, name: str, expect: Expectation | Version = ANY) -> None:
+        """Remove the object `key`, if `expect` holds; S3 doesn't tell whether there was one."""
+        try:
+            await self.call("delete_object", Key=key, **condition(expect))
+        except Exception as error:  # noqa: BLE001 - as in get
+            if expect is ANY or kind_of(error) not in {"conflict", "absent"}:
+                await self.refuse(error, name=name, action="remove")
+            actual = await self.version(key, name=name)
+            raise VersionConflict(name=name, place=self._place, expected=expect, actual=actual) from None
+
+    async def version(self, key: str, *, name: str) -> Version | None:
+        """Return the ETag of the object `key`, None if there is none."""
+        try:
+            return etag_of(await self.head(key, name=name))
+        except BlobNotFound:
+            return None
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove up to 1000 objects; BackendError if some could not be removed."""
+        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        try:
+            response = await self.call("delete_objects", Delete=wanted)
+        except Exception as error:  # noqa: BLE001 - as in get
+            await self.refuse(error, name=f"{len(keys)} blobs", action="remove")
+        # The answer is a success even if no key was removed.
+        errors = [error for error in response.get("Errors", []) if error.get("Code") != "NoSuchKey"]
+        if errors:
+            first = errors[0]
+            reason = (
+                f"{len(errors)} of {len(keys)} refused, first: {first.get('Code')} {first.get('Message')}"
+            )
+            await self.refuse(OSError(reason), name=f"{len(keys)} blobs", action="remove")
+
+    async def page(self, prefix: str, token: str | None) -> tuple[list[dict[str, Any]], str | None]:
+        """Return up to 1000 objects below `prefix`, and the token of the next page."""
+        more = {} if token is None else {"ContinuationToken": token}
+        try:
+            response = await self.call("list_objects_v2", Prefix=prefix, MaxKeys=_PAGE, **more)
+        except Exception as error:  # noqa: BLE001 - as in get
+            await self.refuse(error, name=prefix, action="list")
+        return response.get("Contents", []), response.get("NextContinuationToken")
+
+    async def refuse(self, error: BaseException, *, name: str, action: str) -> NoReturn:
+        """Raise the error of ours that `error` means."""
+        if kind_of(error) == "absent" and not self._exists:
+            # The answer to a HEAD has no body, so it is the same for a missing bucket.
+            try:
+                await self.call("head_bucket")
+            except Exception as missing:  # noqa: BLE001 - as in get
+                error = missing
+        if kind_of(error) == "absent" and self._exists:
+            raise BlobNotFound(name=name, place=self._place) from None
+        what = f"{action} {name!r}"
+        trouble = failure(error, place=self._place, action=what, secrets=self._secrets)
+        raise trouble from trouble.__cause__
+
+
+def condition(expect: Expectation | Version) -> dict[str, str]:
+    """Return the argument of a request that makes it depend on `expect`."""
+    if expect is ANY:
+        return {}
+    return {"IfNoneMatch": "*"} if expect is ABSENT else {"IfMatch": f'"{expect}"'}
+
+
+def etag_of(response: Mapping[str, Any]) -> Version:
+    """Return the ETag in a response, without its quotes."""
+    etag: str = response["ETag"]
+    return etag.strip('"')
+
+
+def _make_filesystem(options: Mapping[str, Any]) -> Any:
+    # An earlier listing would hide what was written since, and a shared instance would
+    # bring its own; the default of 10 connections would keep our requests waiting.
+    config = {"max_pool_connections": IN_FLIGHT, **options.get("config_kwargs", {})}
+    uncached = {"use_listings_cache": False, "skip_instance_cache": True}
+    try:
+        filesystem = fsspec.filesystem("s3", **{**options, **uncached, "config_kwargs": config})
+    except ImportError as error:
+        raise MissingDependency(package="s3fs", extra="s3") from error
+    filesystem.retries = 1  # `Bucket.call` does it, with a fresh body
+    return filesystem
