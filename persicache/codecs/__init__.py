@@ -1,6 +1,6 @@
 """Objects to chunks of bytes and back: the entry envelope, the codecs, the trust rule."""
 
-from persicache.codecs.codec import Codec, Metadata, Owner
+from persicache.codecs.codec import Codec, Decoded, Metadata, Owner
 from persicache.codecs.entry import EntryCodec, SigningKey, Verify
 from persicache.codecs.formats import codec_for
 from persicache.codecs.plain import FORMATS, PlainCodec, PlainFormat, file_format
@@ -9,6 +9,7 @@ from persicache.codecs.trust import Trust
 __all__ = [
     "FORMATS",
     "Codec",
+    "Decoded",
     "EntryCodec",
     "Metadata",
     "Owner",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from persicache.codecs.envelope import Buffer
 
-__all__ = ["Codec", "Metadata", "Owner"]
+__all__ = ["Codec", "Decoded", "Metadata", "Owner"]
 
 
 class Owner(NamedTuple):
@@ -35,8 +35,8 @@ class Metadata(NamedTuple):
     ----------
     created : float
         When it was encoded, in POSIX seconds.
-    cost_seconds : float or None
-        How long its value took to compute.
+    cost_seconds : float
+        How long its value took to compute, NaN if unknown.
     key_text : str
         The full text of its key.
     writer : str
@@ -46,10 +46,25 @@ class Metadata(NamedTuple):
     """
 
     created: float
-    cost_seconds: float | None
+    cost_seconds: float
     key_text: str
     writer: str
     extra: Mapping[str, Any]
+
+
+class Decoded(NamedTuple):
+    """What comes out of an entry.
+
+    Attributes
+    ----------
+    value : object
+        The value, the reader's own.
+    cost_seconds : float
+        How long it took to compute, NaN if unknown.
+    """
+
+    value: Any
+    cost_seconds: float
 
 
 class Codec(Protocol):
@@ -63,7 +78,8 @@ class Codec(Protocol):
     def keeps_keys(self) -> bool:
         """Whether an entry holds its key, so that `metadata` can tell it."""
 
-    def identify(self, head: Buffer) -> str | None:
+    @staticmethod
+    def identify(head: Buffer) -> str | None:
         """Return the write id in the first 64 bytes of an entry, None if it has none."""
 
     def encode(
@@ -98,7 +114,7 @@ class Codec(Protocol):
             If it would need a pickle that nobody would load again.
         """
 
-    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Any:
+    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Decoded:
         """Return the value of an entry; its large buffers lie in `data` where that is writable.
 
         Parameters

@@ -1,7 +1,10 @@
 """Entries of format "auto": enveloped, self-describing, the codec chosen per value."""
 
+# ruff: noqa: D102 - the protocol has the docstrings
+
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -14,7 +17,7 @@ from blake3 import blake3
 
 from persicache.codecs import compression as compressions
 from persicache.codecs import envelope, pickled
-from persicache.codecs.codec import Metadata, Owner
+from persicache.codecs.codec import Decoded, Metadata, Owner
 from persicache.codecs.envelope import Buffer
 from persicache.codecs.frames import ArrowFrames, InexactFrame
 from persicache.codecs.tree import NotATree, pack_tree, unpack_tree
@@ -38,7 +41,7 @@ TREE: Final = 1
 PICKLE: Final = 2
 FORMAT_VERSION: Final = "0.1"
 #: Keys of our own in the metadata map.
-OWN: Final = ("created", "cost", "key", "writer")
+OWN: Final = ("created", "key", "writer")
 
 
 def signing_keys(secret: SigningKey | None) -> tuple[bytes, ...]:
@@ -88,7 +91,7 @@ class EntryCodec:
     --------
     >>> codec, owner = EntryCodec(), Owner("k", "k", "here")
     >>> entry = b"".join(codec.encode([1, "two"], owner, is_private=True))
-    >>> codec.decode(entry, owner, is_private=True)
+    >>> codec.decode(entry, owner, is_private=True).value
     [1, 'two']
     """
 
@@ -115,10 +118,11 @@ class EntryCodec:
         self._verified = Verified()
         self._clock = clock
 
-    def identify(self, head: Buffer) -> str | None:  # noqa: D102 - the protocol has the docstring
+    @staticmethod
+    def identify(head: Buffer) -> str | None:
         return envelope.identify(head)
 
-    def encode(  # noqa: D102 - the protocol has the docstring
+    def encode(
         self,
         value: object,
         owner: Owner,
@@ -131,7 +135,6 @@ class EntryCodec:
         about = {
             **(extra or {}),
             "created": self._clock(),
-            "cost": cost_seconds,
             "key": owner.text,
             "writer": _writer(),
         }
@@ -143,6 +146,7 @@ class EntryCodec:
             ad=envelope.associated_data(self._namespace, owner.text),
             compression=self._compression,
             signing_key=self._keys[0] if self._keys else None,
+            cost_seconds=math.nan if cost_seconds is None else cost_seconds,
         )
 
     def _pack(self, value: object, owner: Owner, *, is_private: bool) -> tuple[int, bytes, list[Any]]:
@@ -158,20 +162,20 @@ class EntryCodec:
         except pickled.CannotPickle as why:
             raise UnencodableValue(key=owner.key, reason=str(why)) from why
 
-    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Any:  # noqa: D102 - the protocol has the docstring
+    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Decoded:
         opened = self._open(data, owner, stamp)
         buffers = opened.buffers
         if buffers and memoryview(data).readonly:
             # A result is the caller's own and writable, wherever it was read from.
             buffers = [bytearray(b) if memoryview(b).readonly else b for b in buffers]
         if opened.codec == TREE:
-            return self._load_tree(opened.body, buffers, owner)
+            return Decoded(self._load_tree(opened.body, buffers, owner), opened.cost_seconds)
         if opened.codec == PICKLE:
             is_signed = opened.is_signed and bool(self._keys)
             self._trust.check_load(
                 is_private=is_private, is_signed=is_signed, key=owner.key, place=owner.place
             )
-            return self._load_pickle(opened.body, buffers, owner)
+            return Decoded(self._load_pickle(opened.body, buffers, owner), opened.cost_seconds)
         raise UnknownCodec(key=owner.key, place=owner.place, reason=f"codec {opened.codec} is unknown here")
 
     def _open(self, data: Buffer, owner: Owner, stamp: object) -> envelope.Envelope:
@@ -211,12 +215,13 @@ class EntryCodec:
                 key=owner.key, place=owner.place, reason=f"{type(error).__name__}: {error}"
             ) from error
 
-    def metadata(self, data: Buffer, owner: Owner) -> Metadata:  # noqa: D102 - the protocol has the docstring
-        about = msgpack.unpackb(self._open(data, owner, None).metadata)
+    def metadata(self, data: Buffer, owner: Owner) -> Metadata:
+        opened = self._open(data, owner, None)
+        about = msgpack.unpackb(opened.metadata)
         extra = {name: value for name, value in about.items() if name not in OWN}
-        return Metadata(about["created"], about["cost"], about["key"], about["writer"], extra)
+        return Metadata(about["created"], opened.cost_seconds, about["key"], about["writer"], extra)
 
-    def key_text(self, data: Buffer, owner: Owner) -> str:  # noqa: D102 - the protocol has the docstring
+    def key_text(self, data: Buffer, owner: Owner) -> str:
         try:
             text = msgpack.unpackb(envelope.peek_metadata(data))["key"]
         except Exception as error:

@@ -15,7 +15,7 @@ offset                  bytes  field
 32                      8      length of the metadata
 40                      8      length of the body
 48                      8      length of the whole entry
-56                      8      zero
+56                      8      what the value cost to compute: float64 seconds, NaN if unknown
 64                      32     digest: blake3 of ``AD``, bytes 0-63, and bytes 128 to the
                                end of the body, ``AD`` being the lengths (4 bytes each) of
                                namespace and key text, then both in UTF-8
@@ -28,7 +28,7 @@ offset                  bytes  field
                                - 15: zero
                                - 32: blake3 of the stored bytes
 128 + 64 n                     metadata: a msgpack map with ``created`` (POSIX seconds),
-                               ``cost`` (seconds), ``key`` (text), ``writer``, and more
+                               ``key`` (text), ``writer``, and more
 then                           body: what the codec makes of it
 align(end before it)           each buffer, with zeros before it
 ======================  =====  ==========================================================
@@ -44,6 +44,7 @@ signing the entry.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from struct import Struct
@@ -71,7 +72,7 @@ MAGIC: Final = b"\x89PsiC\r\n\x1a"
 VERSION: Final = 1
 SIGNED: Final = 1
 BODY_IN_BUFFER: Final = 2
-HEADER: Final = Struct("<8sBBBBI16sQQQQ")
+HEADER: Final = Struct("<8sBBBBI16sQQQd")
 RECORD: Final = Struct("<QQB15s32s")
 LENGTHS: Final = Struct("<II")
 HEAD_NBYTES: Final = 128
@@ -88,7 +89,7 @@ class Envelope(NamedTuple):
 
     codec: int
     is_signed: bool
-    write_id: bytes
+    cost_seconds: float
     metadata: Buffer
     body: Buffer
     buffers: list[Buffer]
@@ -137,6 +138,7 @@ def seal(
     ad: bytes,
     compression: int = compressions.NONE,
     signing_key: bytes | None = None,
+    cost_seconds: float = math.nan,
     new_write_id: Callable[[int], bytes] = os.urandom,
 ) -> list[Buffer]:
     """Return the chunks of an entry; buffers that aren't compressed are not copied.
@@ -155,6 +157,8 @@ def seal(
         Applied to each buffer that shrinks by it.
     signing_key : bytes, optional
         32 bytes.
+    cost_seconds : float, default NaN
+        What the value took to compute.
     new_write_id : callable
         From a number of bytes to as many that nobody else will draw.
     """
@@ -173,7 +177,17 @@ def seal(
     for packed in stored:
         total = aligned(total) + len(packed)
     header = HEADER.pack(
-        MAGIC, VERSION, flags, codec, 0, len(stored), new_write_id(16), len(metadata), len(body), total, 0
+        MAGIC,
+        VERSION,
+        flags,
+        codec,
+        0,
+        len(stored),
+        new_write_id(16),
+        len(metadata),
+        len(body),
+        total,
+        cost_seconds,
     )
     lead = bytes(table) + metadata
     digest = _digest(ad, header, lead, body)
@@ -244,8 +258,8 @@ def _open(
 ) -> Envelope:
     if len(data) < HEAD_NBYTES:
         raise _Corrupt(f"{len(data)} bytes are too few for an entry")
-    magic, version, flags, codec, zero, n, write_id, meta_nbytes, body_nbytes, total, zeros = (
-        HEADER.unpack_from(data)
+    magic, version, flags, codec, zero, n, _, meta_nbytes, body_nbytes, total, cost = HEADER.unpack_from(
+        data
     )
     if magic != MAGIC:
         raise _Corrupt("it doesn't begin like an entry of persicache")
@@ -257,7 +271,7 @@ def _open(
     meta_start = HEAD_NBYTES + n * RECORD.size
     body_start = meta_start + meta_nbytes
     end = body_start + body_nbytes
-    if version != VERSION or total != len(data) or end > total or zero or zeros or flags > 3:  # noqa: PLR2004 - both flags
+    if version != VERSION or total != len(data) or end > total or zero or flags > 3:  # noqa: PLR2004 - both flags
         raise _Corrupt("its header contradicts its length: it is cut, or something follows it")
     digest = data[64:96].tobytes()
     if _digest(ad, data[:64], data[HEAD_NBYTES:end]) != digest:
@@ -274,7 +288,7 @@ def _open(
             end = offset + record[0]
         if flags & BODY_IN_BUFFER:
             body = buffers.pop()
-    return Envelope(codec, bool(flags & SIGNED), write_id, data[meta_start:body_start], body, buffers)
+    return Envelope(codec, bool(flags & SIGNED), cost, data[meta_start:body_start], body, buffers)
 
 
 def _failed(kind: type[CorruptEntry], reason: str) -> CorruptEntry:

@@ -5,10 +5,13 @@ what damage the library notices is a `CorruptEntry`, over-long keys are refused,
 are the library's (JSON gives back lists for tuples).
 """
 
+# ruff: noqa: D102 - the protocol has the docstrings
+
 from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,7 +22,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from persicache.codecs import arrays, pickled
-from persicache.codecs.codec import Metadata, Owner
+from persicache.codecs.codec import Decoded, Metadata, Owner
 from persicache.codecs.envelope import Buffer
 from persicache.codecs.trust import Trust
 from persicache.errors import (
@@ -80,10 +83,11 @@ class PlainCodec:
         self._plain = plain
         self._trust = Trust(allow_pickle=allow_pickle)
 
-    def identify(self, head: Buffer) -> str | None:  # noqa: ARG002, D102 - the protocol's
+    @staticmethod
+    def identify(head: Buffer) -> str | None:  # noqa: ARG004 - the protocol's
         return None
 
-    def encode(  # noqa: D102 - the protocol has the docstring
+    def encode(
         self,
         value: object,
         owner: Owner,
@@ -101,11 +105,11 @@ class PlainCodec:
         except Exception as error:
             raise UnencodableValue(key=owner.key, reason=f"{type(error).__name__}: {error}") from error
 
-    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Any:  # noqa: ARG002, D102 - the protocol's
+    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Decoded:  # noqa: ARG002 - the protocol's
         if self._plain.runs_code:
             self._trust.check_load(is_private=is_private, is_signed=False, key=owner.key, place=owner.place)
         try:
-            return self._plain.load(data)
+            return Decoded(self._plain.load(data), math.nan)
         except MissingDependency:
             raise
         except (AttributeError, ImportError) as error:
@@ -117,10 +121,10 @@ class PlainCodec:
                 key=owner.key, place=owner.place, reason=f"{type(error).__name__}: {error}"
             ) from error
 
-    def metadata(self, data: Buffer, owner: Owner) -> Metadata:  # noqa: ARG002, D102 - the protocol's
+    def metadata(self, data: Buffer, owner: Owner) -> Metadata:  # noqa: ARG002 - the protocol's
         raise _nothing_told(owner)
 
-    def key_text(self, data: Buffer, owner: Owner) -> str:  # noqa: ARG002, D102 - the protocol's
+    def key_text(self, data: Buffer, owner: Owner) -> str:  # noqa: ARG002 - the protocol's
         raise _nothing_told(owner)
 
 

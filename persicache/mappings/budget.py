@@ -1,0 +1,77 @@
+"""An amount of memory, as a person writes it."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+__all__ = ["available_nbytes", "parse_nbytes"]
+
+_UNITS: Final = {
+    "": 1,
+    "b": 1,
+    **{prefix + "b": 1000**i for i, prefix in enumerate("kmgtp", start=1)},
+    **{prefix + "ib": 1024**i for i, prefix in enumerate("kmgtp", start=1)},
+}
+_AMOUNT: Final = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([a-z]*)\s*", re.ASCII | re.IGNORECASE)
+#: The share of what is there that "auto" takes: the rest is for the computations themselves.
+AUTO_SHARE: Final = 0.3
+_CGROUP_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def parse_nbytes(amount: float | str) -> int:
+    """Return an amount of memory in bytes.
+
+    Parameters
+    ----------
+    amount : int, float or str
+        Bytes (an int, or a float above 1), a share of the machine's or the cgroup's memory (a
+        float up to 1), ``"2 GiB"``, ``"500MB"``, or ``"auto"``: a share of 0.3.
+
+    Raises
+    ------
+    ValueError
+        If it is not positive, or nothing of these.
+
+    Examples
+    --------
+    >>> parse_nbytes("128 MiB"), parse_nbytes("1.5 kB"), parse_nbytes(4096)
+    (134217728, 1500, 4096)
+    """
+    advice = "give bytes, a text such as '2 GiB', a share such as 0.25, or 'auto'"
+    if isinstance(amount, bool):
+        raise TypeError(f"{amount!r} is no amount of memory: {advice}")
+    if isinstance(amount, str):
+        if amount.strip().lower() == "auto":
+            return parse_nbytes(AUTO_SHARE)
+        match = _AMOUNT.fullmatch(amount)
+        if match is None or match[2].lower() not in _UNITS:
+            raise ValueError(f"{amount!r} is no amount of memory: {advice}")
+        nbytes = int(float(match[1]) * _UNITS[match[2].lower()])
+    elif type(amount) is float and 0 < amount <= 1:
+        nbytes = int(amount * available_nbytes())
+    else:
+        nbytes = int(amount) if math.isfinite(amount) else 0
+    if nbytes <= 0:
+        raise ValueError(f"{amount!r} is no amount of memory to work with: {advice}")
+    return nbytes
+
+
+def available_nbytes() -> int:
+    """Return the memory that this process may use: the machine's, or its cgroup's if that is less."""
+    total = int(psutil.virtual_memory().total)
+    for path in _CGROUP_LIMITS:
+        try:
+            limit = path.read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit():
+            total = min(total, int(limit))
+    return total

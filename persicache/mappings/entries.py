@@ -1,0 +1,142 @@
+"""The entries of one place: a storage and a codec, wired together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from persicache.codecs import Codec, Decoded, Metadata, Owner
+from persicache.errors import CorruptEntry, UnencodableKey
+from persicache.keys import Key, KeyName, decode_name, decode_text, encode_key, name_of
+from persicache.storage import ANY, Blob, BlobInfo, Buffer, Expectation, Storage, Version, open_storage
+
+__all__ = ["Entries", "open_entries"]
+
+
+class Entries:
+    """Encoded values under keys in a storage; what dictionaries and memoizers are made of.
+
+    Parameters
+    ----------
+    storage : Storage
+        Where the entries lie.
+    codec : Codec
+        How a value becomes an entry.
+    """
+
+    def __init__(self, storage: Storage, codec: Codec) -> None:
+        self.storage = storage
+        self.codec = codec
+        self.extension = codec.extension
+
+    def locate(self, key: Key) -> KeyName:
+        """Return name and text of `key`; UnencodableKey, before any I/O, if it can have none."""
+        where = encode_key(key, extension=self.extension)
+        if not self.codec.keeps_keys and not self._tells_key(where):
+            raise UnencodableKey(
+                key=key, reason=f"it is too long for a file name, and a {self.extension} file can't hold it"
+            )
+        return where
+
+    def _tells_key(self, where: KeyName) -> bool:
+        return where.name == where.text + self.extension or bool(
+            (known := decode_name(where.name, extension=self.extension)) and known.text
+        )
+
+    def load(self, key: object, where: KeyName) -> Decoded:
+        """Return the value of an entry; BlobNotFound if there is none."""
+        return self.decode(key, where, self.storage.read(where.name))
+
+    def decode(self, key: object, where: KeyName, blob: Blob) -> Decoded:
+        """Return the value in `blob`."""
+        return self.codec.decode(
+            blob.buffer,
+            Owner(key, where.text, self.storage.url),
+            is_private=blob.is_private,
+            stamp=blob.stamp,
+        )
+
+    def save(
+        self,
+        key: object,
+        where: KeyName,
+        value: object,
+        *,
+        cost_seconds: float | None = None,
+        extra: Mapping[str, Any] | None = None,
+        expect: Expectation | Version = ANY,
+    ) -> Version:
+        """Store a value as the entry of a key; return its version."""
+        chunks = self.encode(key, where, value, cost_seconds=cost_seconds, extra=extra)
+        return self.storage.write(where.name, chunks, expect=expect)
+
+    def encode(
+        self,
+        key: object,
+        where: KeyName,
+        value: object,
+        *,
+        cost_seconds: float | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> list[Buffer]:
+        """Return the chunks of an entry."""
+        owner = Owner(key, where.text, self.storage.url)
+        return list(
+            self.codec.encode(
+                value, owner, is_private=self.storage.is_private, cost_seconds=cost_seconds, extra=extra
+            )
+        )
+
+    def metadata(self, key: object, where: KeyName) -> Metadata:
+        """Return what the entry of a key says of itself."""
+        owner = Owner(key, where.text, self.storage.url)
+        return self.codec.metadata(self.storage.read(where.name).buffer, owner)
+
+    def scan(self, prefix: str = "") -> Iterator[tuple[KeyName, BlobInfo]]:
+        """Yield what lies under `prefix` and is an entry by its name; other files are passed over.
+
+        A text that only the entry knows is read from it; an entry that doesn't know is corrupt.
+        """
+        for info in self.storage.scan(prefix):
+            where = decode_name(info.name, extension=self.extension)
+            if where is None:
+                continue
+            if not where.text:
+                where = self._told_by_entry(info.name)
+            if where is not None:
+                yield where, info
+
+    def _told_by_entry(self, name: str) -> KeyName | None:
+        try:
+            blob = self.storage.read(name)
+        except KeyError:  # removed since it was listed
+            return None
+        owner = Owner(name, "", self.storage.url)
+        text = self.codec.key_text(blob.buffer, owner)
+        if name_of(text, extension=self.extension) != name:
+            raise CorruptEntry(key=name, place=self.storage.url, reason="it belongs to another key")
+        return KeyName(name, text)
+
+    def key(self, where: KeyName) -> Key:
+        """Return the key that has this name."""
+        # An enum's module is imported only where nobody else could have chosen its name.
+        return decode_text(where.text, import_modules=self.storage.is_private)
+
+    def load_many(self, wheres: Iterable[KeyName]) -> Iterator[tuple[KeyName, Blob]]:
+        """Yield those entries that exist, read concurrently where it pays."""
+        by_name = {where.name: where for where in wheres}
+        for name, blob in self.storage.read_many(by_name):
+            yield by_name[name], blob
+
+
+def open_entries(
+    url: str | os.PathLike[str],
+    codec: Codec,
+    *,
+    durable: bool,
+    storage_options: Mapping[str, Any] | None,
+) -> Entries:
+    """Open a place for the entries that `codec` makes."""
+    storage = open_storage(url, storage_options=storage_options, durable=durable, identify=codec.identify)
+    return Entries(storage, codec)

@@ -1,0 +1,63 @@
+"""From the arguments of a call to what they mean: bound to the signature, defaults included."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+__all__ = ["Binder"]
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Binder:
+    """Binds calls of one function, so that calls that mean the same bind alike.
+
+    Parameters
+    ----------
+    function : callable
+        The function.
+    ignore : iterable of str, optional
+        Parameters that don't count.
+
+    Raises
+    ------
+    ValueError
+        If `ignore` names a parameter that the function doesn't have.
+
+    Examples
+    --------
+    >>> bind = Binder(lambda x, y=2, *, verbose=False: None, ignore=["verbose"])
+    >>> bind((1,), {"verbose": True}) == bind((), {"y": 2, "x": 1}) == (1, 2)
+    True
+    """
+
+    def __init__(self, function: Callable[..., Any], *, ignore: Iterable[str] = ()) -> None:
+        self.signature = inspect.signature(function)
+        parameters = self.signature.parameters
+        ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+        if unknown := ignored - parameters.keys():
+            raise ValueError(f"ignore names {sorted(unknown)}, but {self.signature} has no such parameter")
+        self.names: tuple[str, ...] = tuple(name for name in parameters if name not in ignored)
+        #: What an error calls each of them.
+        self.paths = tuple(f"argument {name!r}" for name in self.names)
+        kinds = [parameter.kind for parameter in parameters.values()]
+        # Most functions take plain parameters, and most calls are positional and complete.
+        self._n_plain = len(kinds) if not ignored and all(kind in _POSITIONAL for kind in kinds) else -1
+
+    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the value of each parameter that counts, in the order of `names`.
+
+        Raises
+        ------
+        TypeError
+            If the function can't be called so.
+        """
+        if not kwargs and len(args) == self._n_plain:
+            return args
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = bound.arguments
+        return tuple([arguments[name] for name in self.names])

@@ -1,0 +1,244 @@
+"""A function that remembers: `MemoizedFunction`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar
+
+from blake3 import blake3
+
+from persicache.errors import (
+    BackendError,
+    BlobNotFound,
+    CorruptEntry,
+    PersicacheWarning,
+    UnencodableValue,
+    UnloadableValue,
+    UntrustedPickle,
+    VersionConflict,
+)
+from persicache.keys import Fingerprint, KeyName, encode_prefix, feed, fingerprint
+from persicache.mappings import Entries
+from persicache.memo.binding import Binder
+from persicache.memo.stats import Counters, Stats
+from persicache.storage import ABSENT, ANY, Expectation
+
+__all__ = ["CodeMode", "MemoizedFunction", "OnError"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CodeMode = Literal["deep", "own", "off"]
+OnError = Literal["warn", "raise"]
+
+MISSING: Final = object()
+
+
+class MemoizedFunction(Generic[P, R]):
+    """A function whose results are kept in a store; what `persistent_memoize` returns.
+
+    Calling it returns the stored result of the same call by the same code, or computes and
+    stores it. What a call means, its key, is the digest of its arguments, bound to the
+    signature, and of the function's code.
+
+    Parameters
+    ----------
+    function : callable
+        The function.
+    entries : Entries
+        The store.
+    ignore : iterable of str
+        Parameters that don't count.
+    version : object
+        Part of the key: another one makes new entries.
+    code : {"deep", "own", "off"}
+        What of the code is part of the key: the function and all that it reaches, the
+        function alone, or nothing.
+    on_error : {"warn", "raise"}
+        What trouble with the store does.
+    clock : callable
+        Returns seconds, to measure with.
+
+    Raises
+    ------
+    TypeError
+        If `function` is a coroutine function, a generator function, or not callable.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        entries: Entries,
+        *,
+        ignore: Iterable[str] = (),
+        version: object = None,
+        code: CodeMode = "deep",
+        on_error: OnError = "warn",
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        _check_function(function)
+        functools.update_wrapper(self, function)
+        self.__wrapped__ = function
+        self._entries = entries
+        self._bind = Binder(function, ignore=ignore)
+        self._version = version
+        self._code: CodeMode = code
+        self._on_error = on_error
+        self._clock = clock
+        self._counters = Counters()
+        self._warned: set[str] = set()
+        self._label = _label(function)
+        self._prefix = encode_prefix((self._label,))
+        self._fingerprint: Fingerprint | None = None
+        self._salt = b""
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        return (
+            f"<memoized {self._label} in {self._entries.storage.url!r}: "
+            f"{stats.hits} hits, {stats.misses} misses>"
+        )
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the stored result of this call, or compute and store it."""
+        where = self._locate(args, kwargs)
+        start = self._clock()
+        expect: Expectation = ABSENT
+        try:
+            found = self._entries.load(where.text, where)
+        except BlobNotFound:
+            pass
+        except (CorruptEntry, UnloadableValue) as error:
+            self._trouble(error, f"{self._label} computes again, because {error}", once=False)
+            expect = ANY
+        except (BackendError, UntrustedPickle) as error:
+            self._trouble(error, f"{self._label} could not look up a result: {error}")
+        else:
+            self._counters.hit(found.cost_seconds, self._clock() - start)
+            return found.value  # type: ignore[no-any-return]
+        return self._compute(where, expect, args, kwargs)
+
+    def _compute(
+        self, where: KeyName, expect: Expectation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> R:
+        start = self._clock()
+        result = self.__wrapped__(*args, **kwargs)
+        seconds = self._clock() - start
+        self._counters.miss(seconds)
+        try:
+            self._save(where, result, seconds, expect)
+        except (BackendError, UnencodableValue, UntrustedPickle) as error:
+            self._trouble(error, f"a result of {self._label} could not be stored: {error}")
+        return result
+
+    def _save(self, where: KeyName, result: R, seconds: float | None, expect: Expectation) -> None:
+        if not self._entries.storage.can_compare_and_swap:
+            expect = ANY
+        # Race: if somebody else computed the same meanwhile, the first result stays, so that all
+        # who read it see one.
+        with contextlib.suppress(VersionConflict):
+            self._entries.save(
+                where.text,
+                where,
+                result,
+                cost_seconds=seconds,
+                extra={"function": self._label},
+                expect=expect,
+            )
+
+    def _locate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeyName:
+        code = self._fingerprint
+        if code is None or not code.is_current():
+            code = self._read_code()
+        said = bytearray(self._salt)
+        for value, path in zip(self._bind(args, kwargs), self._bind.paths, strict=True):
+            feed(said, value, path=path)
+        digest = blake3(said).hexdigest()
+        text = f"{self._prefix}{digest[:2]}/{digest[2:]}"
+        return KeyName(text + self._entries.extension, text)
+
+    def _read_code(self) -> Fingerprint:
+        # Race: two threads may do this at once; both find the same.
+        code = fingerprint(self.__wrapped__, code=self._code)
+        salt = bytearray(code.digest)
+        feed(salt, self._version, path="version")
+        self._salt = bytes(salt)
+        self._fingerprint = code
+        return code
+
+    def _trouble(self, error: Exception, message: str, *, once: bool = True) -> None:
+        self._counters.error()
+        if self._on_error == "raise":
+            raise error
+        kind = type(error).__name__
+        if once and kind in self._warned:
+            return
+        self._warned.add(kind)
+        warnings.warn(message, PersicacheWarning, stacklevel=4)
+
+    # Verbs
+
+    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the stored result of this call.
+
+        Raises
+        ------
+        KeyError
+            If there is none; nothing is computed.
+        """
+        where = self._locate(args, kwargs)
+        try:
+            return self._entries.load(where.text, where).value  # type: ignore[no-any-return]
+        except BlobNotFound:
+            raise KeyError(f"{self._label} has no stored result for this call") from None
+
+    def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Return whether this call has a stored result, without loading it."""
+        try:
+            self._entries.storage.stat(self._locate(args, kwargs).name)
+        except BlobNotFound:
+            return False
+        return True
+
+    def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the stored result of this call; return whether there was one."""
+        return self._entries.storage.remove(self._locate(args, kwargs).name)
+
+    def clear(self) -> int:
+        """Remove all stored results of this function, by whatever code; return how many."""
+        names = [where.name for where, _ in self._entries.scan(self._prefix)]
+        return self._entries.storage.remove_many(names)
+
+    def stats(self) -> Stats:
+        """Return what happened since the function was decorated, in this process."""
+        return self._counters.stats()
+
+
+def _check_function(function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"persistent_memoize decorates functions, not {function!r}")
+    if (
+        inspect.iscoroutinefunction(function)
+        or inspect.isgeneratorfunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
+        raise TypeError(
+            f"{_label(function)} returns a coroutine or a generator, which is not its result; decorate "
+            "a plain function that returns the result"
+        )
+
+
+def _label(function: Any) -> str:
+    module = getattr(function, "__module__", None) or "__main__"
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    # A worker process runs the same file under another name.
+    return f"{'__main__' if module == '__mp_main__' else module}.{name}"
