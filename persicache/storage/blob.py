@@ -71,8 +71,9 @@ class Blob:
     version : str or callable
         The version that these very bytes have; or what finds it out from this blob when it
         is first asked for, since few readers ask.
-    modified : float
-        When it was last written, in POSIX seconds.
+    modified : float or callable
+        When it was last written, in POSIX seconds; or what asks the place, where that is
+        another request.
     stamp : object, optional
         Hashable; two blobs of a process with equal stamps are the same unchanged bytes at
         the same place, so that what was verified once need not be again. None where the
@@ -81,19 +82,19 @@ class Blob:
         Whether nobody but this user could have written these bytes.
     """
 
-    __slots__ = ("_version", "buffer", "is_private", "modified", "stamp")
+    __slots__ = ("_modified", "_version", "buffer", "is_private", "stamp")
 
     def __init__(
         self,
         buffer: Buffer,
         version: Version | Callable[[Blob], Version],
-        modified: float,
+        modified: float | Callable[[], float],
         stamp: object = None,
         is_private: bool = False,  # noqa: FBT001, FBT002 - five positional arguments are read 200,000 times a second
     ) -> None:
         self.buffer = buffer
         self._version = version
-        self.modified = modified
+        self._modified = modified
         self.stamp = stamp
         self.is_private = is_private
 
@@ -106,6 +107,13 @@ class Blob:
         if not isinstance(self._version, str):
             self._version = self._version(self)
         return self._version
+
+    @property
+    def modified(self) -> float:
+        """When it was last written, in POSIX seconds."""
+        if not isinstance(self._modified, float):
+            self._modified = self._modified()
+        return self._modified
 
 
 @runtime_checkable

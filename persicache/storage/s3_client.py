@@ -194,7 +194,7 @@ class Bucket:
 
     async def page(self, prefix: str, token: str | None) -> tuple[list[dict[str, Any]], str | None]:
         """Return up to 1000 objects below `prefix`, and the token of the next page."""
-        more = {} if token is None else {"ContinuationToken": token}
+        more: dict[str, Any] = {} if token is None else {"ContinuationToken": token}
         try:
             response = await self.call("list_objects_v2", Prefix=prefix, MaxKeys=_PAGE, **more)
         except Exception as error:  # noqa: BLE001 - as in get
@@ -216,7 +216,7 @@ class Bucket:
         raise trouble from trouble.__cause__
 
 
-def condition(expect: Expectation | Version) -> dict[str, str]:
+def condition(expect: Expectation | Version) -> dict[str, Any]:
     """Return the argument of a request that makes it depend on `expect`."""
     if expect is ANY:
         return {}

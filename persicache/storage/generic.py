@@ -1,0 +1,270 @@
+"""Blobs in any filesystem that fsspec knows: `FsspecStorage`."""
+
+# ruff: noqa: D102 - the Protocol owns the docstrings
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from blake3 import blake3
+
+from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported, ReadOnlyPlace
+from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Version
+from persicache.storage.contents import MAP_FROM_NBYTES
+from persicache.storage.draft import DRAFT_PREFIX
+from persicache.storage.failure import failure
+from persicache.storage.filesystem import (
+    check_protocols,
+    drop_copy,
+    is_concurrent,
+    is_read_only,
+    make_filesystem,
+    modified_in,
+    renames,
+)
+from persicache.storage.inflight import in_flight
+from persicache.storage.loops import read_each, remove_each, write_each
+from persicache.storage.names import check_expectation, check_name, check_prefix, head_version, is_component
+from persicache.storage.process import PerProcess
+from persicache.storage.secrets import redact_url, secrets_in
+
+__all__ = ["FsspecStorage"]
+
+_HEAD_NBYTES = 64
+_VERSION_NBYTES = 16
+
+
+class FsspecStorage:
+    """Blobs as files of an fsspec filesystem, without compare-and-swap.
+
+    Parameters
+    ----------
+    url : str
+        Any URL that fsspec knows, chained ones included.
+    storage_options : mapping, optional
+        What the filesystem is made with.
+    identify : callable, optional
+        From the head of a blob to the version that it carries. The version of others is a
+        digest of their bytes.
+
+    Notes
+    -----
+    A write is whole or not at all where the filesystem renames, or is an object store; on
+    what is neither, one that breaks off can leave a part.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        identify: Identify | None = None,
+    ) -> None:
+        check_protocols(url)
+        self._url = url
+        self._options = dict(storage_options or {})
+        self._identify = identify
+        self._secrets = secrets_in(self._options)
+        self._made = PerProcess(self._make)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self._url, self._options, self._identify)
+
+    def __repr__(self) -> str:
+        return f"FsspecStorage({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        return redact_url(self._url)
+
+    @property
+    def can_compare_and_swap(self) -> bool:
+        return False
+
+    @property
+    def is_durable(self) -> bool:
+        return False
+
+    @property
+    def is_private(self) -> bool:
+        return False
+
+    def read(self, name: str) -> Blob:
+        check_name(name)
+        with self._trouble("read", name):
+            filesystem, path = self._locate(name)
+            return self._blob(name, filesystem.cat_file(path))
+
+    def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
+        self._check_change(name, expect)
+        data = b"".join(chunks)
+        with self._trouble("write", name):
+            filesystem, path = self._locate(name)
+            self._check_writable(filesystem, f"write {name!r}")
+            _put(filesystem, path, data)
+            drop_copy(filesystem, path)
+        return head_version(self._identify, chunks) or _digest(data)
+
+    def remove(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
+        self._check_change(name, expect)
+        try:
+            with self._trouble("remove", name):
+                filesystem, path = self._locate(name)
+                self._check_writable(filesystem, f"remove {name!r}")
+                # Object stores remove what isn't there without a word.
+                if filesystem.info(path)["type"] != "file":
+                    return False
+                filesystem.rm_file(path)
+                drop_copy(filesystem, path)
+        except BlobNotFound:
+            return False
+        return True
+
+    def stat(self, name: str) -> BlobInfo:
+        check_name(name)
+        with self._trouble("read", name):
+            filesystem, path = self._locate(name)
+            info = filesystem.info(path)
+            if info["type"] != "file":
+                raise FileNotFoundError(path)
+            return BlobInfo(name, int(info["size"] or 0), modified_in(info))
+
+    def version(self, name: str) -> Version:
+        check_name(name)
+        if self._identify is not None:
+            with self._trouble("read", name):
+                filesystem, path = self._locate(name)
+                carried = self._identify(filesystem.cat_file(path, start=0, end=_HEAD_NBYTES))
+                if carried is not None:
+                    return carried
+        return self.read(name).version
+
+    def scan(self, prefix: str = "") -> Iterator[BlobInfo]:
+        check_prefix(prefix)
+        return self._scan(prefix)
+
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        with self._trouble("read", "several blobs"):
+            filesystem, _ = self._made.get()
+        if not is_concurrent(filesystem):
+            yield from read_each(self, names)
+            return
+
+        async def read(name: str) -> tuple[str, Blob | None]:
+            check_name(name)
+            try:
+                with self._trouble("read", name):
+                    data = await filesystem._cat_file(self._locate(name)[1])  # noqa: SLF001 - fsspec's asynchronous API
+            except BlobNotFound:
+                return name, None
+            return name, self._blob(name, data)
+
+        for name, blob in in_flight(filesystem.loop, read, names):
+            if blob is not None:
+                yield name, blob
+
+    def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
+        return write_each(self, items)
+
+    def remove_many(self, names: Iterable[str]) -> int:
+        return remove_each(self, names)
+
+    def close(self) -> None:
+        self._made.pop()
+
+    def _make(self) -> tuple[Any, str]:
+        return make_filesystem(self._url, self._options)
+
+    def _locate(self, name: str) -> tuple[Any, str]:
+        filesystem, root = self._made.get()
+        return filesystem, f"{root}/{name}" if root else name
+
+    def _blob(self, name: str, data: bytes) -> Blob:
+        buffer = data if len(data) < MAP_FROM_NBYTES else bytearray(data)
+        version = head_version(self._identify, [data]) or _digest(data)
+        return Blob(buffer, version, lambda: self.stat(name).modified)
+
+    def _check_change(self, name: str, expect: Expectation | Version) -> None:
+        check_name(name)
+        check_expectation(expect)
+        if expect is not ANY:
+            raise ConditionsUnsupported(place=self.url)
+
+    def _check_writable(self, filesystem: Any, action: str) -> None:
+        if is_read_only(filesystem):
+            raise ReadOnlyPlace(place=self.url, action=action, cause="an archive can only be read")
+
+    def _scan(self, prefix: str) -> Iterator[BlobInfo]:
+        with self._trouble("list", prefix):
+            filesystem, root = self._made.get()
+            filesystem.invalidate_cache()
+        pending = [prefix]
+        while pending:
+            folder = pending.pop()
+            try:
+                with self._trouble("list", folder):
+                    infos = filesystem.ls(f"{root}/{folder}".rstrip("/"), detail=True)
+            except BlobNotFound:
+                continue
+            for info in infos:
+                component = info["name"].rstrip("/").rpartition("/")[2]
+                if is_component(component) is None:
+                    continue
+                if info["type"] == "directory":
+                    pending.append(f"{folder}{component}/")
+                elif info["type"] == "file":
+                    yield BlobInfo(folder + component, int(info["size"] or 0), modified_in(info))
+
+    @contextlib.contextmanager
+    def _trouble(self, action: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (BackendError, BlobNotFound):
+            raise
+        except (FileNotFoundError, NotADirectoryError, KeyError):
+            raise BlobNotFound(name=name, place=self.url) from None
+        except NotImplementedError as error:
+            cause = f"this filesystem can't: {type(error).__name__}"
+            raise ReadOnlyPlace(place=self.url, action=f"{action} {name!r}", cause=cause) from error
+        except Exception as error:  # noqa: BLE001 - the filesystems' errors share no base
+            what = f"{action} {name!r}"
+            trouble = failure(error, place=self.url, action=what, secrets=self._secrets)
+            raise trouble from trouble.__cause__
+
+
+def _put(filesystem: Any, path: str, data: bytes) -> None:
+    if not renames(filesystem):
+        _pipe(filesystem, path, data)
+        return
+    folder = path.rpartition("/")[0]
+    draft = f"{DRAFT_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+    draft = f"{folder}/{draft}" if folder else draft
+    try:
+        _pipe(filesystem, draft, data)
+        filesystem.mv(draft, path)
+    except FileExistsError:  # this one renames to new names only
+        _pipe(filesystem, path, data)
+        filesystem.rm_file(draft)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            filesystem.rm_file(draft)
+        raise
+
+
+def _pipe(filesystem: Any, path: str, data: bytes) -> None:
+    try:
+        filesystem.pipe_file(path, data)
+    except FileNotFoundError:
+        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        filesystem.pipe_file(path, data)
+
+
+def _digest(data: bytes) -> Version:
+    return blake3(data).hexdigest(length=_VERSION_NBYTES)
+
+
+def _rebuild(url: str, options: Mapping[str, Any], identify: Identify | None) -> FsspecStorage:
+    return FsspecStorage(url, storage_options=options, identify=identify)

@@ -1,0 +1,39 @@
+"""The fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from s3server import S3Server, serving
+
+
+@dataclass
+class S3Place:
+    """A bucket of its own on the test server."""
+
+    url: str
+    storage_options: dict[str, Any]
+    server: S3Server
+
+    @property
+    def bucket(self) -> str:
+        return self.url.removeprefix("s3://").partition("/")[0]
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server):
+    """Yield a fresh bucket: its URL, storage options and server."""
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    s3_server.make_bucket(bucket)
+    s3_server.clear()
+    yield S3Place(f"s3://{bucket}/team/cache", s3_server.storage_options, s3_server)
+    s3_server.clear()
