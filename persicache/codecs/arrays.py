@@ -24,6 +24,8 @@ __all__ = [
 
 #: Arrays below this size lie in the tree: a buffer of its own costs 64 bytes and its padding.
 SMALL_NBYTES: Final = 512
+#: How numpy lays out text on the machines that entries are made for.
+UTF_32: Final = "utf-32-le"
 
 
 class NotPlain(Exception):
@@ -85,12 +87,18 @@ def describe_scalar(scalar: np.generic) -> tuple[Any, bytes]:
     """Return dtype description and bytes of a numpy scalar."""
     if type(scalar) is not scalar.dtype.type:
         raise NotPlain(f"{type(scalar).__qualname__} is a subclass of a numpy scalar")
-    # An empty np.str_ has no bytes, but tobytes() gives it a character's worth.
-    return _describe_dtype(scalar.dtype), scalar.tobytes()[: scalar.dtype.itemsize]
+    if isinstance(scalar, (np.str_, np.bytes_)):
+        # As arrays they would lose trailing NULs, which a scalar of its own keeps.
+        return scalar.dtype.kind, scalar.tobytes()[: scalar.dtype.itemsize]
+    return _describe_dtype(scalar.dtype), scalar.tobytes()
 
 
 def restore_scalar(descr: Any, raw: bytes) -> Any:
     """Return the scalar that `describe_scalar` took apart."""
+    if descr == "U":
+        return np.str_(raw.decode(UTF_32, "surrogatepass"))
+    if descr == "S":
+        return np.bytes_(raw)
     return restore(descr, [], bytearray(raw), is_fortran=False)[()]
 
 

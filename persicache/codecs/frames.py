@@ -68,7 +68,7 @@ class ArrowFrames:
         with arrow.ipc.open_stream(arrow.py_buffer(buffer)) as reader:
             # Arrow's columns are read-only views of the stream; a result is writable.
             frame = reader.read_all().to_pandas().copy()
-        return _put_together(description, frame)
+        return _put_together(import_module("pandas"), description, frame)
 
 
 def _pyarrow() -> Any:
@@ -97,15 +97,24 @@ def _take_apart(pandas: Any, value: Any) -> tuple[dict[str, Any], Any]:
         # Arrow keeps them as JSON, which is not exact; the tree is.
         frame = frame.copy(deep=False)
         frame.attrs = {}
+    columns = getattr(value, "columns", None)
+    about["columns"] = None
+    if type(columns) is pandas.RangeIndex:
+        # The columns of pd.DataFrame(array): Arrow's are texts, and come back as an int64 index.
+        about["columns"] = [columns.start, columns.stop, columns.step, columns.name]
+        frame = frame.set_axis([str(i) for i in range(len(columns))], axis=1)
     freq = getattr(index, "freq", None)
     about["freq"] = None if freq is None or index.dtype.kind not in "mM" else freq.freqstr
     return about, frame
 
 
-def _put_together(about: dict[str, Any], frame: Any) -> Any:
+def _put_together(pandas: Any, about: dict[str, Any], frame: Any) -> Any:
     if about["freq"] is not None:
         frame.index.freq = about["freq"]
     if about["type"] == "DataFrame":
+        if about["columns"] is not None:
+            start, stop, step, name = about["columns"]
+            frame.columns = pandas.RangeIndex(start, stop, step, name=name)
         frame.attrs = about["attrs"]
         return frame
     if about["type"] == "Series":

@@ -201,28 +201,36 @@ def _dump_npy(value: Any) -> list[Buffer]:
     about = npy.header_data_from_array_1_0(value)
     try:
         npy.write_array_header_1_0(header, about)
-    except ValueError:  # longer than 64 KiB, or not latin-1
-        npy.write_array_header_2_0(header, about)
-    data = value.T if about["fortran_order"] else value
-    return [header.getvalue(), arrays.raw_bytes(data)]
-
-
-#: More than the header of any sane structured dtype.
-NPY_HEADER_NBYTES: Final = 1 << 20
+    except ValueError:
+        # A header of more than 64 KiB, or field names beyond latin-1: rare enough for a copy.
+        npy.write_array(header, value, version=(3, 0), allow_pickle=False)
+        return [header.getvalue()]
+    return [header.getvalue(), arrays.raw_bytes(value.T if about["fortran_order"] else value)]
 
 
 def _load_npy(data: Buffer) -> Any:
     view = memoryview(data)
     file = io.BytesIO(view[:NPY_HEADER_NBYTES])
-    version = npy.read_magic(file)
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, is_fortran, dtype = read_header(file)
+    if npy.read_magic(file) != (1, 0):
+        return _load_rare_npy(view)
+    shape, is_fortran, dtype = npy.read_array_header_1_0(file)
     body = view[file.tell() :]
-    if dtype.hasobject or dtype.itemsize * int(np.prod(shape, dtype=object)) != len(body):
+    if dtype.hasobject or dtype.itemsize * math.prod(shape) != len(body):
         raise ValueError("the file is not as long as its header says, or holds objects")
     own = bytearray(body) if body.readonly else body
     return np.ndarray(shape, dtype, buffer=own, order="F" if is_fortran else "C")
 
+
+def _load_rare_npy(data: memoryview) -> Any:
+    file = io.BytesIO(data)
+    value = npy.read_array(file, allow_pickle=False)
+    if file.read(1):
+        raise ValueError("something follows the array")
+    return value
+
+
+#: The longest header of npy version 1.0, with its lead.
+NPY_HEADER_NBYTES: Final = 10 + 65536
 
 #: The plain formats by name.
 FORMATS: Final[Mapping[str, PlainFormat]] = {

@@ -1,0 +1,403 @@
+"""Every codec gives back what it was given: the same values, of the same types."""
+
+import datetime as dt
+import decimal
+import fractions
+import io
+import math
+import uuid
+import zoneinfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from same import assert_same
+
+from persicache.codecs import EntryCodec, Owner, codec_for
+from persicache.errors import CorruptEntry, UnencodableValue, UntrustedPickle
+
+OWNER = Owner("k", "k", "here")
+TREE_ONLY = EntryCodec(allow_pickle=False)
+
+
+def there_and_back(value, codec, *, is_private=True):
+    entry = b"".join(codec.encode(value, OWNER, is_private=is_private))
+    return codec.decode(entry, OWNER, is_private=is_private).value
+
+
+text = st.text(st.characters(exclude_categories=()))
+zones = st.sampled_from(
+    [
+        None,
+        dt.timezone.utc,
+        dt.timezone(dt.timedelta(hours=-3, seconds=7)),
+        dt.timezone(dt.timedelta(hours=2), "named"),
+        zoneinfo.ZoneInfo("Europe/Berlin"),
+    ]
+)
+dtypes = st.one_of(
+    hnp.boolean_dtypes(),
+    hnp.integer_dtypes(),
+    hnp.unsigned_integer_dtypes(),
+    hnp.floating_dtypes(),
+    hnp.complex_number_dtypes(),
+    hnp.datetime64_dtypes(),
+    hnp.timedelta64_dtypes(),
+    hnp.byte_string_dtypes(),
+    hnp.unicode_string_dtypes(),
+)
+arrays = hnp.arrays(
+    dtypes | hnp.array_dtypes(dtypes), hnp.array_shapes(min_dims=0, min_side=0), fill=st.nothing()
+)
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=-(2**200), max_value=2**200),
+    st.floats(),
+    st.complex_numbers(),
+    text,
+    st.binary(),
+    st.binary().map(bytearray),
+    st.datetimes(timezones=zones),
+    st.dates(),
+    st.times(),
+    st.timedeltas(),
+    zones,
+    st.uuids(),
+    st.decimals(),
+    st.fractions(),
+    st.builds(range, st.integers(), st.integers(), st.integers(1, 5)),
+    st.builds(slice, st.integers(), st.none(), st.integers()),
+    st.just(...),
+    arrays,
+    arrays.map(lambda a: a[()] if a.ndim == 0 else a.T),
+    st.floats(width=32).map(np.float32),
+    st.integers(-128, 127).map(np.int8),
+    st.text("ab\0").map(np.str_),
+)
+hashable = st.one_of(
+    st.none(), st.booleans(), st.integers(), text, st.binary(), st.dates(), st.tuples(text)
+)
+trees = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner),
+        st.tuples(inner, inner),
+        st.dictionaries(hashable | st.floats(), inner),
+        st.sets(hashable),
+        st.frozensets(hashable),
+    ),
+    max_leaves=15,
+)
+
+
+@given(trees)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300)
+def test_trees_come_back_without_pickle(value):
+    assert_same(there_and_back(value, TREE_ONLY, is_private=False), value)
+
+
+@given(trees, st.sampled_from(["lz4", "zstd"]), st.sampled_from([None, "secret"]))
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+def test_compression_and_signing_change_nothing(value, compression, signing_key):
+    value = [value, np.zeros(1000), "text " * 2000]
+    codec = EntryCodec(compression=compression, signing_key=signing_key)
+    entry = b"".join(codec.encode(value, OWNER, is_private=False))
+    assert len(entry) < 5000 + 20 * len(repr(value))
+    assert_same(codec.decode(entry, OWNER, is_private=False).value, value)
+
+
+ARRAYS = {
+    "0-d": np.array(5.0),
+    "empty": np.zeros((0, 3)),
+    "F-ordered": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+    "sliced": np.arange(100).reshape(10, 10)[::2, ::-3],
+    "broadcast": np.broadcast_to(np.arange(3), (4, 3)),
+    "big-endian": np.arange(5, dtype=">i4"),
+    "structured": np.array([(1, 2.5, b"x")], dtype=[("a", "i2"), ("b", "f8", (1,)), ("c", "S3")]),
+    "datetime64": np.array(["2020-01-01", "NaT"], dtype="M8[D]"),
+    "timedelta64": np.array([1, 2], dtype="m8[25s]"),
+    "objects": np.array([[1, "a"], [None, (2.5,)]], dtype=object),
+    "objects of lists": np.array([None, [1, 2]], dtype=object),
+    "objects, F-ordered": np.asfortranarray(np.array([[1, "a"], [None, 2.5]], dtype=object)),
+    "masked": np.ma.masked_array([1, 2, 3], mask=[0, 1, 0], fill_value=7),
+    "masked, no mask": np.ma.masked_array([1.0, 2.0]),
+    "masked, hard": np.ma.masked_array([1.0, 2.0], mask=[1, 0], hard_mask=True),
+    "longdouble": np.arange(3, dtype=np.longdouble),
+    "large": np.arange(100_000.0),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_come_back_without_pickle(name):
+    again = there_and_back(ARRAYS[name], TREE_ONLY, is_private=False)
+    assert_same(again, ARRAYS[name])
+    assert again.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.zeros(2, dtype=[("a", object), ("b", "i4")]),
+        np.arange(3).view(type("Sub", (np.ndarray,), {})),
+        np.array(["a", "bb"], dtype=np.dtypes.StringDType()),
+        np.dtype("i4", metadata={"a": 1}).type(3),
+        np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.zeros(2, dtype=np.dtype("i4", metadata={"unit": "m"})),
+        np.zeros(3, dtype=np.dtype([("a", "i1"), ("b", "f8")], align=True)),
+    ],
+    ids=["objects in fields", "subclass", "StringDType", "scalar", "recarray", "metadata", "aligned"],
+)
+def test_arrays_that_need_pickle_come_back_by_it(value):
+    again = there_and_back(value, EntryCodec())
+    assert type(again).__name__ == type(value).__name__
+    assert again.dtype == value.dtype
+    assert dict(again.dtype.metadata or {}) == dict(value.dtype.metadata or {})
+    assert np.array_equal(again, value)
+
+
+def test_one_array_twice_comes_back_as_one():
+    array = np.arange(1000)
+    first, second = there_and_back([array, array], TREE_ONLY)
+    assert first is second
+
+
+def test_floats_keep_sign_and_nan():
+    again = there_and_back([-0.0, math.nan, math.inf], TREE_ONLY)
+    assert math.copysign(1, again[0]) == -1
+    assert math.isnan(again[1])
+    assert again[2] == math.inf
+
+
+FRAMES = {
+    "plain": pd.DataFrame({"a": [1, 2], "b": [1.5, None], "c": ["x", None]}),
+    "categories": pd.DataFrame(
+        {"c": pd.Categorical(["a", "b", None], categories=["b", "a"], ordered=True)}
+    ),
+    "time zones": pd.DataFrame({"t": pd.date_range("2020-01-01", periods=3, tz="Europe/Berlin")}),
+    "range of dates": pd.DataFrame(
+        {"a": [1, 2, 3]}, index=pd.date_range("2020-01-01", periods=3, freq="D")
+    ),
+    "MultiIndex": pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("x", 1), ("y", 2)])),
+    "named MultiIndex": pd.DataFrame(
+        {"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("x", 1), ("y", 2)], names=["l", "n"])
+    ),
+    "column levels": pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")])),
+    "Arrow strings": pd.DataFrame({"s": pd.array(["a", None], dtype="string[pyarrow]")}),
+    "Arrow lists": pd.DataFrame({"l": pd.array([[1, 2], None], dtype=pd.ArrowDtype(pa.list_(pa.int64())))}),
+    "nullable": pd.DataFrame(
+        {"i": pd.array([1, None], dtype="Int64"), "b": pd.array([True, None], "boolean")}
+    ),
+    "no rows": pd.DataFrame({"a": np.array([], dtype="i4")}),
+    "no columns": pd.DataFrame(index=[1, 2, 3]),
+    "series": pd.Series([1, 2, 3], name="s", index=list("abc")),
+    "series without name": pd.Series([1.5, 2.5]),
+    "series of tuples' name": pd.Series([1], name=("a", 1)),
+    "index": pd.Index([3, 1, 2], name="i"),
+    "dates": pd.date_range("2020-01-01", periods=3, freq="h", tz="UTC"),
+    "deltas": pd.to_timedelta([1, 2], unit="s"),
+    "integer columns": pd.DataFrame({0: [1], 1: [2]}),
+    "periods": pd.DataFrame({"p": pd.period_range("2020-01", periods=2, freq="M")}),
+}
+FRAMES["attrs"] = FRAMES["plain"].copy()
+FRAMES["attrs"].attrs = {"unit": ("m", 1), 1: b"x"}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_pandas_objects_come_back_by_pickle(name):
+    assert_same(there_and_back(FRAMES[name], EntryCodec()), FRAMES[name])
+
+
+# What pandas can't get back from Arrow: refused when it is stored.
+INEXACT = {"Arrow lists"}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_pandas_objects_come_back_by_arrow_or_are_refused(name):
+    value = {"frame": FRAMES[name]}
+    if name in INEXACT:
+        with pytest.raises(UntrustedPickle, match="Arrow can't hold"):
+            EntryCodec().encode(value, OWNER, is_private=False)
+    else:
+        assert_same(there_and_back(value, EntryCodec(), is_private=False), value)
+
+
+def test_an_arrow_frame_is_writable():
+    again = there_and_back(FRAMES["plain"], EntryCodec(), is_private=False)
+    again.loc[0, "b"] = 7.0
+    again["a"].to_numpy(copy=True)[0] = 1
+    assert again.loc[0, "b"] == 7.0
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [pd.DataFrame({"o": [1, "a"]}, dtype=object), pd.DataFrame({"o": [1, True]}, dtype=object)],
+    ids=["mixed", "int and bool"],
+)
+def test_frames_that_arrow_would_change_are_refused_where_pickle_is(frame):
+    with pytest.raises(UntrustedPickle, match="signing_key"):
+        EntryCodec().encode(frame, OWNER, is_private=False)
+    assert_same(there_and_back(frame, EntryCodec()), frame)
+
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+    def __eq__(self, other):
+        return type(other) is Point and other.x == self.x
+
+    __hash__ = None
+
+
+def test_everything_else_is_pickled():
+    local = 3
+    assert there_and_back(Point(2), EntryCodec()) == Point(2)
+    assert there_and_back(lambda x: x + local, EntryCodec())(4) == 7
+    with pytest.raises(UnencodableValue, match="Cannot pickle files"):
+        EntryCodec().encode(io.TextIOWrapper(io.BytesIO()), OWNER, is_private=True)
+
+
+def test_deep_and_cyclic_values_are_pickled():
+    deep = []
+    for _ in range(150):
+        deep = [deep]
+    assert there_and_back(deep, EntryCodec()) == deep
+    cyclic = []
+    cyclic.append(cyclic)
+    again = there_and_back(cyclic, EntryCodec())
+    assert again[0] is again
+
+
+def test_subclasses_keep_their_class():
+    value = [decimal.Decimal("1.10"), fractions.Fraction(1, 3), uuid.UUID(int=5), Kind(1.5), True]
+    again = there_and_back(value, EntryCodec())
+    assert_same(again[:3], value[:3])
+    assert type(again[3]) is Kind
+
+
+class Kind(float):
+    pass
+
+
+def test_large_bytes_lie_outside_the_tree():
+    value = {"big": b"x" * 100_000, "list": [b"y" * 70_000]}
+    chunks = EntryCodec().encode(value, OWNER, is_private=False)
+    assert any(chunk is value["big"] for chunk in chunks)
+    assert_same(there_and_back(value, TREE_ONLY), value)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=10,
+)
+small = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8"))
+    | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("pickle", trees.filter(lambda v: "array" not in repr(v) and "float" not in repr(v))),
+        ("json", json_values),
+        ("text", st.text(st.characters(codec="utf-8"))),
+        ("bytes", st.binary()),
+        ("cbor", small),
+        ("msgpack", small),
+        ("npy", arrays),
+    ],
+)
+def test_plain_formats_come_back(name, values):
+    codec = codec_for(name)
+
+    @given(values)
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+    def check(value):
+        assert_same(there_and_back(value, codec), value)
+
+    check()
+
+
+def test_plain_files_are_what_the_library_writes(tmp_path):
+    import json
+    import pickle
+
+    array = np.asfortranarray(np.arange(6).reshape(2, 3))
+    file = io.BytesIO()
+    np.save(file, array)
+    assert b"".join(codec_for("npy").encode(array, OWNER, is_private=True)) == file.getvalue()
+    assert json.loads(b"".join(codec_for("json").encode({"a": 1}, OWNER, is_private=True))) == {"a": 1}
+    assert (
+        pickle.loads(b"".join(codec_for("pickle").encode({"a": array}, OWNER, is_private=True)))["a"].sum()
+        == 15
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("text", b"x"),
+        ("bytes", "x"),
+        ("json", {1, 2}),
+        ("json", "\ud800"),
+        ("npy", [1]),
+        ("cbor", object()),
+    ],
+)
+def test_plain_formats_refuse_what_they_cannot_hold(name, value):
+    with pytest.raises(UnencodableValue, match="key 'k'"):
+        codec_for(name).encode(value, OWNER, is_private=True)
+
+
+@pytest.mark.parametrize("name", ["pickle", "json", "cbor", "msgpack", "npy"])
+def test_a_cut_plain_file_is_an_error_and_never_a_value(name):
+    value = np.arange(10) if name == "npy" else {"a": [1, 2, "three"]}
+    codec = codec_for(name)
+    entry = b"".join(codec.encode(value, OWNER, is_private=True))
+    for n in range(len(entry)):
+        with pytest.raises(CorruptEntry, match="key 'k' in here"):
+            codec.decode(entry[:n], OWNER, is_private=True)
+
+
+def test_a_pair_of_functions_is_a_format():
+    codec = codec_for(
+        dump=lambda v, f: f.write(repr(v).encode()), load=lambda f: eval(f.read()), extension=".py"
+    )
+    assert there_and_back({"a": (1, 2)}, codec) == {"a": (1, 2)}
+    assert codec.extension == ".py"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "jsn"}, "unknown format 'jsn'"),
+        ({"format": "json", "compression": "lz4"}, "format='auto'"),
+        ({"dump": print}, "go together"),
+        ({"compression": "gzip"}, "unknown compression 'gzip'"),
+        ({"verify": "never"}, "verify must be one of"),
+        ({"signing_key": ""}, "signing_key must be"),
+        ({"format": "json", "dump": print, "load": print}, "not both"),
+        ({"dump": print, "load": print, "extension": "../x"}, "extension must be"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        codec_for(**options)
