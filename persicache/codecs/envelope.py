@@ -44,6 +44,7 @@ signing the entry.
 
 from __future__ import annotations
 
+import hmac
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -72,6 +73,7 @@ MAGIC: Final = b"\x89PsiC\r\n\x1a"
 VERSION: Final = 1
 SIGNED: Final = 1
 BODY_IN_BUFFER: Final = 2
+ALL_FLAGS: Final = 3
 HEADER: Final = Struct("<8sBBBBI16sQQQd")
 RECORD: Final = Struct("<QQB15s32s")
 LENGTHS: Final = Struct("<II")
@@ -80,19 +82,26 @@ NO_MAC: Final = bytes(32)
 NO_RESERVE: Final = bytes(15)
 #: Below it, one thread hashes faster than several.
 MANY_THREADS_NBYTES: Final = 1 << 20
+#: Below it, joining is faster than a call for each part.
+ONE_CALL_NBYTES: Final = 4096
 #: Smaller bodies are not worth a compression.
 COMPRESSIBLE_NBYTES: Final = 4096
 
 
 class Envelope(NamedTuple):
-    """An opened and verified entry."""
+    """The verified head of an entry: all but its buffers."""
 
     codec: int
     is_signed: bool
     cost_seconds: float
+    digest: bytes
+    n_buffers: int
+    body_in_buffer: bool
     metadata: Buffer
     body: Buffer
-    buffers: list[Buffer]
+
+
+_new = tuple.__new__  # a third of the time of Envelope(...), on the path of every hit
 
 
 def associated_data(namespace: str, key_text: str) -> bytes:
@@ -199,32 +208,20 @@ def seal(
     return [chunk for chunk in chunks if len(chunk)]
 
 
-def _digest(ad: bytes, header: Buffer, *rest: Buffer) -> bytes:
-    hasher = blake3(ad, max_threads=_threads(rest))
-    hasher.update(header)
-    for part in rest:
+def _digest(*parts: Buffer) -> bytes:
+    nbytes = sum(map(len, parts))
+    if nbytes < ONE_CALL_NBYTES:
+        return blake3(b"".join(parts)).digest()
+    hasher = blake3(max_threads=blake3.AUTO if nbytes >= MANY_THREADS_NBYTES else 1)
+    for part in parts:
         hasher.update(part)
     return hasher.digest()
 
 
-def _threads(parts: Sequence[Buffer]) -> int:
-    return blake3.AUTO if sum(map(len, parts)) >= MANY_THREADS_NBYTES else 1
-
-
-class _Corrupt(Exception):
-    """A reason, on its way to where key and place are known."""
-
-
 def open_envelope(
-    data: Buffer,
-    *,
-    ad: bytes,
-    key: object,
-    place: str,
-    signing_keys: Sequence[bytes] = (),
-    skip_buffers: Callable[[bytes], bool] = lambda _digest: False,
+    data: Buffer, *, ad: bytes, key: object, place: str, signing_keys: Sequence[bytes] = ()
 ) -> Envelope:
-    """Verify an entry and take it apart, without copying its buffers unless they are compressed.
+    """Verify the head of an entry: everything but its buffers.
 
     Parameters
     ----------
@@ -236,63 +233,101 @@ def open_envelope(
         For the errors.
     signing_keys : sequence of bytes, optional
         If there are any, the entry must be signed with one of them.
-    skip_buffers : callable
-        Called with the entry's digest once its head is verified; if it returns true the
-        buffers are taken to be as they were when they were last verified.
+
+    Raises
+    ------
+    CorruptEntry
+        If anything is not as it was written.
+    """
+    try:
+        return _open(data if type(data) is bytes else memoryview(data), ad, signing_keys)
+    except _Corrupt as why:
+        raise why.kind(key=key, place=place, reason=str(why)) from None
+
+
+def open_buffers(
+    data: Buffer, opened: Envelope, *, key: object, place: str, trusted: bool = False
+) -> list[Buffer]:
+    """Verify the buffers of an entry, and return them; only compressed ones are copies.
+
+    Parameters
+    ----------
+    data : bytes-like
+        The whole entry.
+    opened : Envelope
+        Its head.
+    key, place
+        For the errors.
+    trusted : bool, default False
+        Whether the buffers are known to be what they were when they were last verified.
 
     Raises
     ------
     CorruptEntry
         If anything is not as it was written; nothing is decompressed before that is known.
     """
+    view = memoryview(data)
     try:
-        return _open(memoryview(data), ad, signing_keys, skip_buffers)
+        buffers: list[Buffer] = []
+        end = HEAD_NBYTES + opened.n_buffers * RECORD.size + len(opened.metadata) + len(opened.body)
+        for offset, record in _layout(view, opened.n_buffers, end):
+            # What may be unpickled is verified on every read.
+            is_body = opened.body_in_buffer and len(buffers) == opened.n_buffers - 1
+            buffers.append(_buffer(view, end, offset, record, trusted=trusted and not is_body))
+            end = offset + record[0]
     except _Corrupt as why:
-        raise CorruptEntry(key=key, place=place, reason=str(why)) from None
+        raise why.kind(key=key, place=place, reason=str(why)) from None
     except CorruptEntry as error:
         raise type(error)(key=key, place=place, reason=error.reason) from None
+    return buffers
 
 
-def _open(
-    data: memoryview, ad: bytes, signing_keys: Sequence[bytes], skip_buffers: Callable[[bytes], bool]
-) -> Envelope:
-    if len(data) < HEAD_NBYTES:
-        raise _Corrupt(f"{len(data)} bytes are too few for an entry")
+class _Corrupt(Exception):
+    """A reason, on its way to where key and place are known."""
+
+    def __init__(self, reason: str, kind: type[CorruptEntry] = CorruptEntry) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+def _open(data: bytes | memoryview, ad: bytes, signing_keys: Sequence[bytes]) -> Envelope:
+    nbytes = len(data)
+    if nbytes < HEAD_NBYTES:
+        raise _Corrupt(f"{nbytes} bytes are too few for an entry")
     magic, version, flags, codec, zero, n, _, meta_nbytes, body_nbytes, total, cost = HEADER.unpack_from(
         data
     )
     if magic != MAGIC:
         raise _Corrupt("it doesn't begin like an entry of persicache")
     if version > VERSION:
-        raise _failed(
-            NewerFormat,
-            f"it is of format version {version}, and this persicache reads up to {VERSION}; upgrade it",
-        )
+        newest = f"it is of format version {version}, and this persicache reads up to {VERSION}; upgrade it"
+        raise _Corrupt(newest, NewerFormat)
     meta_start = HEAD_NBYTES + n * RECORD.size
     body_start = meta_start + meta_nbytes
     end = body_start + body_nbytes
-    if version != VERSION or total != len(data) or end > total or zero or flags > 3:  # noqa: PLR2004 - both flags
+    if version != VERSION or total != nbytes or end > total or zero or flags > ALL_FLAGS:
         raise _Corrupt("its header contradicts its length: it is cut, or something follows it")
-    digest = data[64:96].tobytes()
+    if not n and end != total:
+        raise _Corrupt("something follows its body")
+    digest = bytes(data[64:96])
     if _digest(ad, data[:64], data[HEAD_NBYTES:end]) != digest:
         raise _Corrupt("its checksum is wrong: it is damaged, or belongs to another key")
-    _check_signature(digest, data[96:HEAD_NBYTES].tobytes(), is_signed=flags & SIGNED, keys=signing_keys)
-    body: Buffer = data[body_start:end]
-    buffers: list[Buffer] = []
-    if n:
-        trusted = skip_buffers(digest)
-        spans = _layout(data, n, end)
-        for i, (offset, record) in enumerate(spans):
-            is_body = i == n - 1 and bool(flags & BODY_IN_BUFFER)
-            buffers.append(_buffer(data, end, offset, record, trusted=trusted and not is_body))
-            end = offset + record[0]
-        if flags & BODY_IN_BUFFER:
-            body = buffers.pop()
-    return Envelope(codec, bool(flags & SIGNED), cost, data[meta_start:body_start], body, buffers)
-
-
-def _failed(kind: type[CorruptEntry], reason: str) -> CorruptEntry:
-    return kind(key=None, place="", reason=reason)
+    mac = bytes(data[96:HEAD_NBYTES])
+    if signing_keys or flags & SIGNED or mac != NO_MAC:
+        _check_signature(digest, mac, is_signed=flags & SIGNED, keys=signing_keys)
+    return _new(
+        Envelope,
+        (
+            codec,
+            bool(flags & SIGNED),
+            cost,
+            digest,
+            n,
+            bool(flags & BODY_IN_BUFFER),
+            data[meta_start:body_start],
+            data[body_start:end],
+        ),
+    )
 
 
 def _check_signature(digest: bytes, mac: bytes, *, is_signed: int, keys: Sequence[bytes]) -> None:
@@ -300,9 +335,9 @@ def _check_signature(digest: bytes, mac: bytes, *, is_signed: int, keys: Sequenc
         if mac != NO_MAC:
             raise _Corrupt("it has a signature that its header denies")
         if keys:
-            raise _failed(BadSignature, "it isn't signed, and a signing_key was given")
-    elif keys and all(blake3(digest, key=key).digest() != mac for key in keys):
-        raise _failed(BadSignature, "it was signed with another key")
+            raise _Corrupt("it isn't signed, and a signing_key was given", BadSignature)
+    elif keys and not any(hmac.compare_digest(blake3(digest, key=key).digest(), mac) for key in keys):
+        raise _Corrupt("it was signed with another key", BadSignature)
 
 
 _Record: TypeAlias = tuple[int, int, int, bytes, bytes]

@@ -97,7 +97,7 @@ def _take_apart(pandas: Any, value: Any) -> tuple[dict[str, Any], Any]:
         # Arrow keeps them as JSON, which is not exact; the tree is.
         frame = frame.copy(deep=False)
         frame.attrs = {}
-    columns = getattr(value, "columns", None)
+    columns: Any = getattr(value, "columns", None)
     about["columns"] = None
     if type(columns) is pandas.RangeIndex:
         # The columns of pd.DataFrame(array): Arrow's are texts, and come back as an int64 index.
