@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import socket
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 from urllib.request import Request, urlopen
@@ -56,7 +57,7 @@ class _Faulty:
         else:
             answer = self._app(environ, start_response)
         if kind == "lost-response":
-            environ["werkzeug.socket"].close()
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError
         if kind == "broken-body":
             whole = b"".join(answer)
@@ -66,7 +67,7 @@ class _Faulty:
     @staticmethod
     def _broken(half: bytes, environ: dict[str, Any]) -> Any:
         yield half
-        environ["werkzeug.socket"].close()
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         raise ConnectionAbortedError
 
     def _next_fault(self, method: str, path: str) -> dict[str, Any] | None:
@@ -114,10 +115,8 @@ def _serve(ready: Connection) -> None:
 def _exit_with_parent(pipe: Connection) -> None:
     import os
 
-    try:
+    with suppress(EOFError):
         pipe.recv()
-    except EOFError:
-        pass
     os._exit(0)
 
 
@@ -143,7 +142,7 @@ class S3Server:
 
     def make_bucket(self, bucket: str) -> None:
         """Make a bucket."""
-        with urlopen(Request(f"{self.endpoint}/{bucket}", method="PUT")):
+        with urlopen(Request(f"{self.endpoint}/{bucket}", b"", method="PUT")):
             pass
 
     def requests(self) -> list[str]:

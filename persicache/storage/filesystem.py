@@ -48,7 +48,7 @@ def check_protocols(url: str) -> None:
 
 
 def make_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return a filesystem of its own for `url`, and the path of the root in it.
+    """Return a filesystem of its own for `url`, and what begins the paths in it: "" or "root/".
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def make_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         chained = {name: {"skip_instance_cache": True, **_inner(options, name)} for name in protocols}
         filesystem, root = url_to_fs(url, **{**options, **chained})
     if isinstance(filesystem, DirFileSystem) and url.startswith("dir::"):
-        root = ""  # fsspec gives the path to both, and the filesystem adds it to each name
-    return filesystem, root.rstrip("/")
+        return filesystem, ""  # fsspec gives the path to both, and the filesystem adds it itself
+    return filesystem, root if not root.strip("/") else root.rstrip("/") + "/"
 
 
 def is_read_only(filesystem: Any) -> bool:
@@ -76,7 +76,7 @@ def is_read_only(filesystem: Any) -> bool:
 
 def is_concurrent(filesystem: Any) -> bool:
     """Return whether requests can be in flight together."""
-    return not isinstance(filesystem, CachingFileSystem) and bool(filesystem.async_impl)
+    return not isinstance(filesystem, CachingFileSystem) and bool(_innermost(filesystem).async_impl)
 
 
 def renames(filesystem: Any) -> bool:

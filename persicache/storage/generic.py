@@ -180,7 +180,7 @@ class FsspecStorage:
 
     def _locate(self, name: str) -> tuple[Any, str]:
         filesystem, root = self._made.get()
-        return filesystem, f"{root}/{name}" if root else name
+        return filesystem, root + name
 
     def _blob(self, name: str, data: bytes) -> Blob:
         buffer = data if len(data) < MAP_FROM_NBYTES else bytearray(data)
@@ -206,7 +206,9 @@ class FsspecStorage:
             folder = pending.pop()
             try:
                 with self._trouble("list", folder):
-                    infos = filesystem.ls(f"{root}/{folder}".rstrip("/"), detail=True)
+                    # No path is empty but the root of all, which some write as a slash.
+                    path = (root + folder).rstrip("/") or root
+                    infos = filesystem.ls(path, detail=True)
             except BlobNotFound:
                 continue
             for info in infos:
