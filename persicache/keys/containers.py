@@ -1,0 +1,103 @@
+"""Writers of the builtin containers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from persicache.keys.writers import EXACT, Trouble, begin, finish, write, writes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from persicache.keys.writers import Seen
+
+__all__ = ["write_each", "write_pairs", "write_unordered"]
+
+
+@writes(tuple)
+def _write_tuple(out: bytearray, value: tuple[object, ...], seen: Seen) -> None:
+    if not value:
+        out += b"()"
+    elif not begin(out, value, seen):
+        body = bytearray(b"t%x;" % len(value))
+        write_each(body, value, seen)
+        finish(out, value, seen, body)
+
+
+@writes(list)
+def _write_list(out: bytearray, value: list[object], seen: Seen) -> None:
+    if not begin(out, value, seen):
+        body = bytearray(b"l%x;" % len(value))
+        write_each(body, value, seen)
+        finish(out, value, seen, body)
+
+
+@writes(dict)
+def _write_dict(out: bytearray, value: dict[object, object], seen: Seen) -> None:
+    if not begin(out, value, seen):
+        body = bytearray()
+        write_pairs(body, value.items(), seen)
+        finish(out, value, seen, body)
+
+
+@writes(set)
+def _write_set(out: bytearray, value: set[object], seen: Seen) -> None:
+    out += b"{"
+    write_unordered(out, value, seen)
+
+
+@writes(frozenset)
+def _write_frozenset(out: bytearray, value: frozenset[object], seen: Seen) -> None:
+    out += b"}"
+    write_unordered(out, value, seen)
+
+
+def write_each(out: bytearray, items: Iterable[object], seen: Seen) -> None:
+    """Append items in their order. Their number, or their end, is for the caller to write."""
+    index = -1
+    try:
+        for index, item in enumerate(items):  # noqa: B007 - the handler tells where it stopped
+            # What `write` does, without a frame for it: nesting is as deep as the stack allows.
+            writer = EXACT.get(type(item))
+            if writer is not None:
+                writer(out, item, seen)
+            else:
+                write(out, item, seen)
+    except Trouble as trouble:
+        trouble.steps.append(f"[{index}]")
+        raise
+
+
+def write_pairs(out: bytearray, pairs: Iterable[tuple[object, object]], seen: Seen) -> None:
+    """Append the items of a mapping, in an order that doesn't depend on theirs."""
+    written = []
+    key: object = None
+    try:
+        for key, item in pairs:
+            # Key and value together: two NaN are different keys that are written alike.
+            entry = bytearray()
+            write(entry, key, seen)
+            write(entry, item, seen)
+            written.append(bytes(entry))
+    except Trouble as trouble:
+        trouble.steps.append(f"[{key!r:.80}]")
+        raise
+    written.sort()
+    out += b"k%x;" % len(written)
+    out += b"".join(written)
+
+
+def write_unordered(out: bytearray, items: Iterable[object], seen: Seen) -> None:
+    """Append the members of a set, in an order that doesn't depend on theirs."""
+    written = []
+    try:
+        for item in items:
+            entry = bytearray()
+            write(entry, item, seen)
+            written.append(bytes(entry))
+    except Trouble as trouble:
+        trouble.steps.append("{...}")
+        raise
+    written.sort()
+    out += b"k%x;" % len(written)
+    out += b"".join(written)

@@ -1,0 +1,143 @@
+"""The digest of a value: equal for equal values in every process, different for others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from persicache.errors import UndigestibleValue
+
+# For their writers.
+from persicache.keys import arrays, callables, containers, objects, scalars  # noqa: F401 - each fills the table
+from persicache.keys.writers import EXACT, Trouble, seal, write
+
+if TYPE_CHECKING:
+    from persicache.keys.writers import Seen
+
+__all__ = ["digest", "digest_call", "feed"]
+
+
+def digest(value: object, *, path: str = "value") -> bytes:
+    """Digest a value by what it means.
+
+    Equal values have equal digests in every process, whatever the hash seed, the memory
+    layout, or what is shared inside them; different values, and values of different types,
+    have different ones.
+
+    Parameters
+    ----------
+    value : object
+        Builtins, numpy arrays, pandas and pyarrow tables, functions, classes, and objects of
+        any class that pickle could take apart.
+    path : str, default "value"
+        What an error calls the value.
+
+    Returns
+    -------
+    bytes
+        32 bytes.
+
+    Raises
+    ------
+    UndigestibleValue
+        If something in it has no meaning beyond this process: a file handle, a lock, a bare
+        ``object()``; or if it contains itself.
+
+    Examples
+    --------
+    >>> digest({"a": 1, "b": {2, 3}}) == digest({"b": {3, 2}, "a": 1})
+    True
+    >>> digest(1) == digest(1.0)
+    False
+    >>> digest([1, {"file": open(0, closefd=False)}], path="argument 'x'")
+    Traceback (most recent call last):
+    persicache.errors.UndigestibleValue: argument 'x'[1]['file'] can't be digested: a TextIOWrapper...
+    """
+    out = bytearray()
+    feed(out, value, path=path)
+    return seal(out)
+
+
+def feed(out: bytearray, value: object, *, path: str = "value") -> None:
+    """Append a value's canonical bytes, to be digested together with others.
+
+    What is appended tells where it ends, so that several values fed one after the other are
+    as good as a tuple of them.
+
+    Parameters
+    ----------
+    out : bytearray
+        What to append to. Large values append a digest.
+    value : object
+        As for `digest`.
+    path : str, default "value"
+        What an error calls the value.
+
+    Raises
+    ------
+    UndigestibleValue
+        As for `digest`; then `out` holds a part of it.
+    """
+    seen: Seen = {}
+    try:
+        writer = EXACT.get(type(value))
+        if writer is not None:
+            writer(out, value, seen)
+        else:
+            write(out, value, seen)
+    except (Trouble, RecursionError) as error:
+        raise _undigestible(path, error) from error
+
+
+def digest_call(salt: object, names: tuple[str, ...], values: tuple[object, ...]) -> bytes:
+    """Digest the arguments of a call.
+
+    Parameters
+    ----------
+    salt : object
+        What is the same for all calls of the function: the digest of its code, a version.
+        Bytes are quickest.
+    names : tuple of str
+        The parameters.
+    values : tuple of object
+        As many arguments.
+
+    Returns
+    -------
+    bytes
+        32 bytes.
+
+    Raises
+    ------
+    UndigestibleValue
+        As for `digest`, naming the argument.
+
+    Examples
+    --------
+    >>> digest_call(b"", ("x", "y"), (1, 2)) == digest_call(b"", ("x", "y"), (2, 1))
+    False
+    >>> digest_call(b"", ("x", "y"), (1, [2, object()]))
+    Traceback (most recent call last):
+    persicache.errors.UndigestibleValue: argument 'y'[1] can't be digested: one bare object()...
+    """
+    out = bytearray("\0".join(names).encode("utf-8"))
+    out += b";"
+    seen: Seen = {}
+    index = -1
+    try:
+        write(out, salt, seen)
+        for index, value in enumerate(values):  # noqa: B007 - the handler tells where it stopped
+            writer = EXACT.get(type(value))
+            if writer is not None:
+                writer(out, value, seen)
+            else:
+                write(out, value, seen)
+    except (Trouble, RecursionError) as error:
+        path = "the salt of the call" if index < 0 else f"argument {names[index]!r}"
+        raise _undigestible(path, error) from error
+    return seal(out)
+
+
+def _undigestible(path: str, error: Trouble | RecursionError) -> UndigestibleValue:
+    if isinstance(error, Trouble):
+        return UndigestibleValue(path=path + "".join(reversed(error.steps)), reason=error.reason)
+    return UndigestibleValue(path=path, reason="it is nested too deep")

@@ -1,0 +1,234 @@
+"""Writers of objects of any class: by what makes them what they are.
+
+In this order: the class's own ``__persicache_key__``, a registered function, the fields of
+a dataclass, and last what the object tells pickle, taken apart and never as a pickle, whose
+bytes differ for equal values.
+"""
+
+from __future__ import annotations
+
+import collections
+import copyreg
+import dataclasses
+import functools
+import io
+import itertools
+import types
+from typing import TYPE_CHECKING, Any, Final
+
+from persicache.keys.containers import write_each, write_pairs, write_unordered
+from persicache.keys.writers import (
+    EXACT,
+    FAMILIES,
+    FINDERS,
+    Reached,
+    Trouble,
+    begin,
+    class_name,
+    finish,
+    write,
+    write_text,
+    writes,
+    writes_family,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from persicache.keys.writers import Seen, Writer
+
+__all__ = ["register_digest"]
+
+_PROTOCOL: Final = 4
+
+
+def register_digest(cls: type, function: Callable[[Any], object]) -> None:
+    """Digest the instances of a class by what a function says of them.
+
+    Parameters
+    ----------
+    cls : type
+        The class; its subclasses too, unless they are registered or have a
+        ``__persicache_key__`` method themselves.
+    function : callable
+        Takes an instance and returns any digestible value: equal for instances that are to
+        count as equal, different for others.
+
+    Examples
+    --------
+    >>> from persicache.keys import digest
+    >>> class Connection:
+    ...     def __init__(self, url): self.url, self.socket = url, open("/dev/null")
+    ...     def __del__(self): self.socket.close()
+    >>> register_digest(Connection, lambda connection: connection.url)
+    >>> digest(Connection("db://a")) == digest(Connection("db://a"))
+    True
+    """
+
+    @writes_family(cls)
+    def write_registered(out: bytearray, value: object, seen: Seen) -> None:
+        _write_object(out, value, seen, lambda body: write(body, function(value), seen))
+
+    if cls in EXACT:
+        EXACT[cls] = write_registered
+
+
+def _find_key_method(cls: type) -> Writer | None:
+    return _write_by_key_method if hasattr(cls, "__persicache_key__") and cls is not type else None
+
+
+def _find_family(cls: type) -> Writer | None:
+    return next((FAMILIES[base] for base in cls.__mro__ if base in FAMILIES), None)
+
+
+def _find_dataclass(cls: type) -> Writer | None:
+    if not dataclasses.is_dataclass(cls):
+        return None
+    # Who wrote one of these has said what the state is.
+    says = ("__reduce__", "__reduce_ex__", "__getstate__")
+    mine = [base for base in cls.__mro__ if base is not object and any(name in vars(base) for name in says)]
+    generated = all(
+        getattr(vars(base).get("__getstate__"), "__module__", "") == "dataclasses" for base in mine
+    )
+    return _write_dataclass if generated else None
+
+
+def _find_reduced(_: type) -> Writer | None:
+    return _write_reduced
+
+
+FINDERS.extend([_find_key_method, _find_family, _find_dataclass, _find_reduced])
+
+
+def _write_object(
+    out: bytearray, value: object, seen: Seen, write_state: Callable[[bytearray], None]
+) -> None:
+    if not begin(out, value, seen):
+        body = bytearray()
+        if isinstance(seen, Reached):
+            seen.note(type(value))
+        write_text(body, b"o", class_name(type(value)))
+        write_state(body)
+        finish(out, value, seen, body)
+
+
+def _write_by_key_method(out: bytearray, value: Any, seen: Seen) -> None:
+    _write_object(out, value, seen, lambda body: write(body, value.__persicache_key__(), seen))
+
+
+def _write_dataclass(out: bytearray, value: Any, seen: Seen) -> None:
+    # Slots are fields that the instance's dictionary lacks.
+    missing = object()
+    fields = {field.name: getattr(value, field.name, missing) for field in dataclasses.fields(value)}
+    state = {name: item for name, item in fields.items() if item is not missing}
+    state |= _own_state(type(value), getattr(value, "__dict__", {}))
+    _write_object(out, value, seen, lambda body: _write_attributes(body, state, seen))
+
+
+def _own_state(cls: type, state: dict[str, object]) -> dict[str, object]:
+    # What a cached_property keeps follows from the rest, and is there or not by chance.
+    return {
+        name: item
+        for name, item in state.items()
+        if not isinstance(getattr(cls, name, None), functools.cached_property)
+    }
+
+
+def _write_attributes(out: bytearray, state: dict[str, object], seen: Seen) -> None:
+    out += b"a%x;" % len(state)
+    for name in sorted(state):
+        write_text(out, b".", name)
+        _step(out, state[name], seen, f".{name}")
+
+
+def _step(out: bytearray, value: object, seen: Seen, step: str) -> None:
+    try:
+        write(out, value, seen)
+    except Trouble as trouble:
+        trouble.steps.append(step)
+        raise
+
+
+def _write_reduced(out: bytearray, value: object, seen: Seen) -> None:
+    _write_object(out, value, seen, lambda body: _write_recipe(body, value, _reduce(value), seen))
+
+
+def _reduce(value: object) -> Any:
+    cls = type(value)
+    if cls is object:
+        raise Trouble("one bare object() is like any other, but not equal to it")
+    reduce: Callable[[object], Any] | None = copyreg.dispatch_table.get(cls)
+    try:
+        recipe = reduce(value) if reduce is not None else value.__reduce_ex__(_PROTOCOL)
+    except RecursionError:
+        raise
+    except Exception as error:
+        # Any exception: the object's own code ran.
+        raise Trouble(f"a {cls.__qualname__} says nothing of its state ({error})") from error
+    if not isinstance(recipe, str | tuple):
+        raise Trouble(f"a {cls.__qualname__} says nothing of its state")
+    return recipe
+
+
+def _write_recipe(out: bytearray, value: object, recipe: Any, seen: Seen) -> None:
+    if isinstance(recipe, str):
+        # The name of something global.
+        write_text(out, b"g", f"{getattr(value, '__module__', None)}:{recipe}")
+        return
+    make, args, state, items, pairs = itertools.islice(itertools.chain(recipe, itertools.repeat(None)), 5)
+    if getattr(make, "__module__", None) == "copyreg" and make.__name__ in {"__newobj__", "__newobj_ex__"}:
+        # Without the class, which is written already.
+        args = args[1:]
+    elif isinstance(make, types.FunctionType | types.BuiltinFunctionType | type):
+        write_text(out, b"n", class_name(make))
+    else:
+        write(out, make, seen)
+    write_each(out, args, seen)
+    out += b";"
+    _write_state(out, value, state, seen)
+    write_each(out, items or (), seen)
+    out += b";"
+    _write_mapping(out, value, pairs or (), seen)
+
+
+def _write_state(out: bytearray, value: object, state: object, seen: Seen) -> None:
+    cls = type(value)
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # noqa: PLR2004 - copyreg's form
+        # The dictionary and the slots.
+        inner = state[0] if isinstance(state[0], dict) else {}
+        state = {**inner, **state[1]}
+    if type(state) is dict and all(type(name) is str for name in state):
+        _write_attributes(out, _own_state(cls, state), seen)
+    else:
+        _step(out, state, seen, ".__getstate__()")
+
+
+def _write_mapping(
+    out: bytearray, value: object, pairs: Iterable[tuple[object, object]], seen: Seen
+) -> None:
+    if isinstance(value, collections.OrderedDict):
+        write_each(out, [part for pair in pairs for part in pair], seen)
+        out += b";"
+    else:
+        write_pairs(out, pairs, seen)
+
+
+@writes_family(set, frozenset)
+def _write_set_subclass(out: bytearray, value: Any, seen: Seen) -> None:
+    # Told to pickle, the members would come in the order of their hashes.
+    def write_both(body: bytearray) -> None:
+        write_unordered(body, value, seen)
+        _write_attributes(body, dict(getattr(value, "__dict__", {})), seen)
+
+    _write_object(out, value, seen, write_both)
+
+
+@writes_family(io.IOBase)
+def _refuse(_out: bytearray, value: object, _: Seen) -> None:
+    raise Trouble(f"a {type(value).__qualname__} is a handle: what it gives depends on when it is read")
+
+
+@writes(types.MappingProxyType)
+def _write_proxy(out: bytearray, value: types.MappingProxyType[Any, Any], seen: Seen) -> None:
+    out += b"P"
+    write(out, dict(value), seen)

@@ -1,0 +1,223 @@
+"""The table of writers: how a value of each type is written to be digested.
+
+A writer appends bytes to a bytearray so that what it appended can be read back, in
+principle, without knowing where it ends: a tag, a length where there is one, the data.
+Then different values give different bytes, and the digest of the bytes is the value's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import weakref
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias, TypeVar
+
+from blake3 import blake3
+
+__all__ = [
+    "EXACT",
+    "FAMILIES",
+    "FINDERS",
+    "Reached",
+    "Seen",
+    "Trouble",
+    "Writer",
+    "begin",
+    "class_name",
+    "finish",
+    "forget_choices",
+    "hasher_for",
+    "seal",
+    "write",
+    "write_buffer",
+    "write_text",
+    "writes",
+    "writes_family",
+]
+
+#: Containers by id: those being written map to None, those written to their token and themselves.
+Seen: TypeAlias = dict[int, tuple[bytes, object] | None]
+
+#: Appends a value to a bytearray.
+Writer: TypeAlias = Callable[[bytearray, Any, Seen], None]
+
+_W = TypeVar("_W", bound=Writer)
+
+#: Writers of exactly one type.
+EXACT: Final[dict[type, Writer]] = {}
+
+#: Writers of a type and its subclasses.
+FAMILIES: Final[dict[type, Writer]] = {}
+
+#: Asked in turn for the writer of a type that is in neither table.
+FINDERS: Final[list[Callable[[type], Writer | None]]] = []
+
+# What was chosen for other types; weak, because notebooks redefine their classes all day.
+_chosen: Final[weakref.WeakKeyDictionary[type, Writer]] = weakref.WeakKeyDictionary()
+
+# The modules that know the types of large packages, imported once such a type turns up.
+_KNOWN_BY: Final = {"pandas": "persicache.keys.frames", "pyarrow": "persicache.keys.frames"}
+
+# From here on a buffer stands for its own digest: it isn't copied, and is hashed where it lies.
+_BIG_NBYTES: Final = 64 * 1024
+# From here on more threads pay.
+_THREADS_NBYTES: Final = 1024 * 1024
+# A container longer than this stands for its own digest, so that one which is shared a
+# thousand times is written once.
+_LONG_NBYTES: Final = 128
+_SHORT_NBYTES: Final = 2048
+
+
+class Reached(dict[int, Any]):
+    """A `Seen` that is told of functions and classes, which then aren't followed at once.
+
+    So the walk over a table of functions that refer to the table comes to an end.
+    """
+
+    def __init__(self, note: Callable[[object], None]) -> None:
+        super().__init__()
+        self.note = note
+
+
+class Trouble(Exception):
+    """Something that can't be digested, with the steps that lead to it, innermost first."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.steps: list[str] = []
+
+
+def write(out: bytearray, value: object, seen: Seen) -> None:
+    """Append a value of any type."""
+    (EXACT.get(type(value)) or _choose(type(value)))(out, value, seen)
+
+
+def writes(*types: type) -> Callable[[_W], _W]:
+    """Register a writer of exactly these types."""
+
+    def register(writer: _W) -> _W:
+        EXACT.update(dict.fromkeys(types, writer))
+        return writer
+
+    return register
+
+
+def writes_family(*types: type) -> Callable[[_W], _W]:
+    """Register a writer of these types and their subclasses."""
+
+    def register(writer: _W) -> _W:
+        FAMILIES.update(dict.fromkeys(types, writer))
+        forget_choices()
+        return writer
+
+    return register
+
+
+def forget_choices() -> None:
+    """Choose writers anew: a table has changed."""
+    _chosen.clear()
+
+
+def _choose(cls: type) -> Writer:
+    writer = _chosen.get(cls)
+    if writer is None:
+        for base in cls.__mro__:
+            known_by = _KNOWN_BY.get(base.__module__.partition(".")[0])
+            if known_by is not None:
+                importlib.import_module(known_by)
+        if cls in EXACT:
+            return EXACT[cls]
+        writer = _find(cls)
+        _chosen[cls] = writer
+    return writer
+
+
+def _find(cls: type) -> Writer:
+    for finder in FINDERS:
+        writer = finder(cls)
+        if writer is not None:
+            return writer
+    raise Trouble(f"{class_name(cls)} has no writer")
+
+
+def begin(out: bytearray, value: object, seen: Seen) -> bool:
+    """Write a container that was written before; say whether it was.
+
+    Raises
+    ------
+    Trouble
+        If it is being written: it contains itself.
+    """
+    key = id(value)
+    if key not in seen:
+        seen[key] = None
+        return False
+    done = seen[key]
+    if done is None:
+        raise Trouble("it contains itself")
+    out += done[0]
+    return True
+
+
+def finish(out: bytearray, value: object, seen: Seen, body: bytearray) -> None:
+    """Append a container's body, or what stands for it."""
+    if len(body) < _LONG_NBYTES:
+        out += body
+        del seen[id(value)]
+    else:
+        token = b"#" + seal(body)
+        out += token
+        # With the value itself: an id is its own only as long as it lives.
+        seen[id(value)] = (token, value)
+
+
+def seal(data: bytearray) -> bytes:
+    """Digest what was written: 32 bytes.
+
+    blake2b starts twice as fast as blake3 and is as hard to forge; blake3 is faster from a
+    few kilobytes on. A call's arguments are nearly always few bytes, on the path of every hit.
+    """
+    if len(data) <= _SHORT_NBYTES:
+        return blake2b(data, digest_size=32).digest()
+    return blake3(data).digest()
+
+
+def hasher_for(nbytes: int) -> blake3:
+    """Return a hasher with as many threads as `nbytes` deserve."""
+    return blake3(max_threads=blake3.AUTO) if nbytes >= _THREADS_NBYTES else blake3()
+
+
+def write_buffer(out: bytearray, tag: bytes, data: bytes | bytearray | memoryview) -> None:
+    """Append bytes, or the digest that stands for many."""
+    nbytes = len(data)
+    if nbytes < _BIG_NBYTES:
+        out += b"%b%x;" % (tag, nbytes)
+        out += data
+    else:
+        out += b"%b%x#" % (tag, nbytes)
+        out += hasher_for(nbytes).update(data).digest()
+
+
+def write_text(out: bytearray, tag: bytes, text: str) -> None:
+    """Append a str."""
+    write_buffer(out, tag, text.encode("utf-8", "surrogatepass"))
+
+
+def class_name(cls: Any) -> str:
+    """Name a class or function as every process names it.
+
+    Examples
+    --------
+    >>> import collections
+    >>> class_name(collections.Counter)
+    'collections:Counter'
+    """
+    module = getattr(cls, "__module__", None)
+    # The main module of a spawned child; there and in its parent it is one and the same script.
+    module = "__main__" if module == "__mp_main__" else module
+    name = getattr(cls, "__qualname__", None) or getattr(cls, "__name__", None)
+    if not isinstance(name, str):
+        raise Trouble(f"a {type(cls).__qualname__} without a name")
+    return f"{module}:{name}"
