@@ -9,7 +9,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
 from blake3 import blake3
 
@@ -37,7 +37,7 @@ R = TypeVar("R")
 CodeMode = Literal["deep", "own", "off"]
 OnError = Literal["warn", "raise"]
 
-MISSING: Final = object()
+_new = tuple.__new__  # a third of the time of KeyName(...), on the path of every hit
 
 
 class MemoizedFunction(Generic[P, R]):
@@ -101,9 +101,14 @@ class MemoizedFunction(Generic[P, R]):
     def __repr__(self) -> str:
         stats = self.stats()
         return (
-            f"<memoized {self._label} in {self._entries.storage.url!r}: "
+            f"<memoized {self._label} in {self._entries.place!r}: "
             f"{stats.hits} hits, {stats.misses} misses>"
         )
+
+    @property
+    def url(self) -> str:
+        """The place of the store, without secrets."""
+        return self._entries.place
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -162,9 +167,9 @@ class MemoizedFunction(Generic[P, R]):
         said = bytearray(self._salt)
         for value, path in zip(self._bind(args, kwargs), self._bind.paths, strict=True):
             feed(said, value, path=path)
-        digest = blake3(said).hexdigest()
+        digest = blake3(said).digest().hex()  # twice as fast as hexdigest()
         text = f"{self._prefix}{digest[:2]}/{digest[2:]}"
-        return KeyName(text + self._entries.extension, text)
+        return _new(KeyName, (text + self._entries.extension, text))
 
     def _read_code(self) -> Fingerprint:
         # Race: two threads may do this at once; both find the same.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from typing import NamedTuple
 
@@ -46,7 +45,7 @@ class Counters:
         """Count a hit whose value cost so much when it was computed."""
         with self._lock:
             self._hits += 1
-            if not math.isnan(cost_seconds):
+            if cost_seconds == cost_seconds:  # noqa: PLR0124 - not NaN, on the path of every hit
                 self._saved += cost_seconds - load_seconds
 
     def miss(self, seconds: float) -> None:
