@@ -49,6 +49,8 @@ def _write_array(out: bytearray, value: np.ndarray[Any, Any], seen: Seen) -> Non
 @writes_family(np.ma.MaskedArray)
 def _write_masked(out: bytearray, value: np.ma.MaskedArray[Any, Any], seen: Seen) -> None:
     write_text(out, b"M", class_name(type(value)))
+    if value is np.ma.masked:
+        return
     write(out, value.dtype, seen)
     write(out, value.fill_value, seen)
     out += b"h" if value.hardmask else b"s"

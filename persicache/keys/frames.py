@@ -43,7 +43,7 @@ def _write_frame(out: bytearray, value: Any, seen: Seen) -> None:
 
 def _write_index(out: bytearray, value: Any, seen: Seen) -> None:
     write(out, tuple(value.names), seen)
-    if value.nlevels > 1:
+    if hasattr(value, "levels"):
         # Not the levels themselves: they may hold what no row uses.
         out += b"L%x;" % value.nlevels
         for level in range(value.nlevels):

@@ -11,7 +11,6 @@ import collections
 import copyreg
 import dataclasses
 import functools
-import io
 import itertools
 import types
 from typing import TYPE_CHECKING, Any, Final
@@ -197,6 +196,9 @@ def _write_state(out: bytearray, value: object, state: object, seen: Seen) -> No
         # The dictionary and the slots.
         inner = state[0] if isinstance(state[0], dict) else {}
         state = {**inner, **state[1]}
+    if state is None:
+        # What has no attributes, and what has an empty dictionary of them, are alike.
+        state = {}
     if type(state) is dict and all(type(name) is str for name in state):
         _write_attributes(out, _own_state(cls, state), seen)
     else:
@@ -221,11 +223,6 @@ def _write_set_subclass(out: bytearray, value: Any, seen: Seen) -> None:
         _write_attributes(body, dict(getattr(value, "__dict__", {})), seen)
 
     _write_object(out, value, seen, write_both)
-
-
-@writes_family(io.IOBase)
-def _refuse(_out: bytearray, value: object, _: Seen) -> None:
-    raise Trouble(f"a {type(value).__qualname__} is a handle: what it gives depends on when it is read")
 
 
 @writes(types.MappingProxyType)
