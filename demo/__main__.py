@@ -28,7 +28,9 @@ console = Console(width=None if sys.stdout.isatty() else 100)
 
 def lines(script: Path) -> Iterator[dict[str, Any]]:
     """Run a script in a process of its own, and yield the lines of JSON that it prints."""
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=script.parent) as child:
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=script.parent
+    ) as child:
         assert child.stdout is not None
         for line in child.stdout:
             yield json.loads(line)
@@ -39,7 +41,11 @@ def lines(script: Path) -> Iterator[dict[str, Any]]:
 def progress() -> Progress:
     """Return a progress bar."""
     return Progress(
-        TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
     )
 
 
@@ -77,7 +83,9 @@ def pipeline(results: Table, work: Path) -> None:
         raise SystemExit("a step was computed twice")
     if {step: report["computed"] for step, report in edited.items()} != expected:
         raise SystemExit("the edit of is_late made the wrong steps recompute")
-    console.print("  new process: all 4 steps hit; is_late edited: by_route and delay_model were computed again,")
+    console.print(
+        "  new process: all 4 steps hit; is_late edited: by_route and delay_model were computed again,"
+    )
     console.print("  load and with_weather, which don't call it, hit")
 
 
@@ -89,7 +97,14 @@ def spilling(results: Table, work: Path) -> None:
             bar.update(task, completed=report.get("done", 256))
     if report["wrong"]:
         raise SystemExit(f"{report['wrong']} arrays came back wrong")
-    add(results, "SpillDict", report["in_seconds"], report["out_seconds"], report["nbytes"], report["peak_nbytes"])
+    add(
+        results,
+        "SpillDict",
+        report["in_seconds"],
+        report["out_seconds"],
+        report["nbytes"],
+        report["peak_nbytes"],
+    )
     console.print(f"  all arrays came back right; peak over the start: {mib(report['peak_nbytes'])}")
 
 
@@ -115,13 +130,25 @@ def dictionaries(results: Table, work: Path) -> None:
             read = time.perf_counter() - start
             assert again["routes"].equals(kept["routes"])
             assert np.array_equal(again["model", "ridge"]["weights"], kept["model", "ridge"]["weights"])
-            add(results, f"PersiDict in {place}", wrote, read, sum(map(persicache.nbytes, kept.values())), None)
+            add(
+                results,
+                f"PersiDict in {place}",
+                wrote,
+                read,
+                sum(map(persicache.nbytes, kept.values())),
+                None,
+            )
 
 
 def add(results: Table, step: str, cold: float, warm: float, nbytes: int, peak: int | None) -> None:
     """Add a row."""
     results.add_row(
-        step, f"{cold:.4f}", f"{warm:.4f}", f"{cold / warm:,.1f} x", mib(nbytes), "" if peak is None else mib(peak)
+        step,
+        f"{cold:.4f}",
+        f"{warm:.4f}",
+        f"{cold / warm:,.1f} x",
+        mib(nbytes),
+        "" if peak is None else mib(peak),
     )
 
 

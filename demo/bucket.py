@@ -20,7 +20,11 @@ def bucket() -> Iterator[tuple[str, dict[str, Any]] | None]:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        options = {"key": "demo", "secret": "demo", "client_kwargs": {"endpoint_url": f"http://{host}:{port}"}}
+        options = {
+            "key": "demo",
+            "secret": "demo",
+            "client_kwargs": {"endpoint_url": f"http://{host}:{port}"},
+        }
         s3fs.S3FileSystem(**options).mkdir("persicache-demo")
         yield "s3://persicache-demo/results", options
     finally:

@@ -73,9 +73,7 @@ def delay_model(penalties: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0)) -> dict[
     folds = np.arange(len(y)) % 5
     errors = {}
     for penalty in penalties:
-        errors[penalty] = float(
-            np.mean([_error(x, y, folds == fold, penalty) for fold in range(5)])
-        )
+        errors[penalty] = float(np.mean([_error(x, y, folds == fold, penalty) for fold in range(5)]))
     best = min(errors, key=errors.__getitem__)
     return {"penalty": best, "errors": errors, "weights": _fit(x, y, best), "n": len(y)}
 

@@ -33,7 +33,7 @@ text = st.text(st.characters(exclude_categories=()))
 zones = st.sampled_from(
     [
         None,
-        dt.timezone.utc,
+        dt.UTC,
         dt.timezone(dt.timedelta(hours=-3, seconds=7)),
         dt.timezone(dt.timedelta(hours=2), "named"),
         zoneinfo.ZoneInfo("Europe/Berlin"),

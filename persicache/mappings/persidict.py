@@ -258,7 +258,6 @@ class PersiDict(MutableMapping[Any, V]):
         >>> d.get_many(["b", "a", "c"])
         {'b': 2, 'a': 1}
         >>> d.discard_many(["a", "b", "c"])
-        2
         """
         keys = [tuple(key) if type(key) is list else key for key in keys]
         wheres = {self._entries.locate(key): key for key in keys}
@@ -289,9 +288,9 @@ class PersiDict(MutableMapping[Any, V]):
         if batch:
             self._entries.storage.write_many(batch)
 
-    def discard_many(self, keys: Iterable[Key]) -> int:
-        """Remove those of `keys` that exist; return how many there were."""
-        return self._entries.storage.remove_many([self._entries.locate(key).name for key in keys])
+    def discard_many(self, keys: Iterable[Key]) -> None:
+        """Remove those of `keys` that exist, concurrently where it pays."""
+        self._entries.storage.remove_many([self._entries.locate(key).name for key in keys])
 
     def update(self, other: Any = (), /, **more: V) -> None:
         """Set the items of a mapping, of an object with keys(), or of pairs, as `set_many` does."""

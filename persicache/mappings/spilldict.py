@@ -23,6 +23,7 @@ from persicache.errors import (
 )
 from persicache.eviction import LRU, Policy
 from persicache.mappings.budget import parse_nbytes
+from persicache.mappings.heap import Trimmer
 from persicache.mappings.persidict import PersiDict
 from persicache.mappings.weigh import nbytes
 
@@ -93,6 +94,7 @@ class SpillDict(MutableMapping[Any, V]):
         self._fast: dict[Hashable, V] = {}
         self._weights: dict[Hashable, int] = {}
         self._used = 0
+        self._trimmer = Trimmer(every_nbytes=self._budget // 32)
         # In memory for good: what could not be stored.
         self._pinned: set[Hashable] = set()
         self._slow, self._remove_place = _open_place(self, spill_to)
@@ -243,7 +245,9 @@ class SpillDict(MutableMapping[Any, V]):
         # Crash, full disk: the value leaves memory only once it is stored.
         if not self._store(key):
             return False
+        weight = self._weights[key]
         self._forget(key)
+        self._trimmer.freed(weight)
         return True
 
     def _store(self, key: Hashable) -> bool:

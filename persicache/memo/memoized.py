@@ -101,8 +101,7 @@ class MemoizedFunction(Generic[P, R]):
     def __repr__(self) -> str:
         stats = self.stats()
         return (
-            f"<memoized {self._label} in {self._entries.place!r}: "
-            f"{stats.hits} hits, {stats.misses} misses>"
+            f"<memoized {self._label} in {self._entries.place!r}: {stats.hits} hits, {stats.misses} misses>"
         )
 
     @property
@@ -221,7 +220,8 @@ class MemoizedFunction(Generic[P, R]):
     def clear(self) -> int:
         """Remove all stored results of this function, by whatever code; return how many."""
         names = [where.name for where, _ in self._entries.scan(self._prefix)]
-        return self._entries.storage.remove_many(names)
+        self._entries.storage.remove_many(names)
+        return len(names)
 
     def stats(self) -> Stats:
         """Return what happened since the function was decorated, in this process."""

@@ -1,0 +1,435 @@
+"""A PersiDict is a dictionary, wherever it lies."""
+
+import datetime as dt
+import multiprocessing
+import os
+import pickle
+import stat
+import threading
+import uuid
+from test import mapping_tests
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from same import assert_same
+
+import persicache
+from persicache import (
+    BackendError,
+    BadSignature,
+    CorruptEntry,
+    PersiDict,
+    UnencodableKey,
+    UnencodableValue,
+    UntrustedPickle,
+)
+
+
+@pytest.fixture(params=["directory", "memory", "s3", "dir"])
+def place(request, tmp_path):
+    """The keyword arguments that open a PersiDict in a place of its own."""
+    if request.param == "directory":
+        return {"url": tmp_path / "d", "durable": False}
+    if request.param == "memory":
+        return {"url": f"memory://{uuid.uuid4().hex}"}
+    if request.param == "dir":
+        return {"url": f"dir::file://{tmp_path}"}
+    s3 = request.getfixturevalue("s3")
+    return {"url": s3.url, "storage_options": s3.storage_options}
+
+
+class TestMappingProtocol(mapping_tests.BasicTestMappingProtocol):
+    """CPython's own suite for mappings."""
+
+    type2test = PersiDict
+
+    @pytest.fixture(autouse=True)
+    def _place(self, tmp_path):
+        self.directory = tmp_path
+
+    def _empty_mapping(self):
+        return PersiDict(self.directory / uuid.uuid4().hex, durable=False)
+
+    def _full_mapping(self, data):
+        mapping = self._empty_mapping()
+        mapping.update(data)
+        return mapping
+
+
+VALUES = {
+    "none": None,
+    "array": np.arange(12.0).reshape(3, 4),
+    ("runs", 7, "Loss"): {"loss": 0.25, "when": dt.datetime(2013, 1, 1, tzinfo=dt.UTC)},
+    ("runs", 8): (1, [2, {3}]),
+    1: "int",
+    1.0: "float",
+    True: "bool",
+    "1": "text",
+    b"1": "bytes",
+    (): "no tuple",
+    None: "None",
+    "x" * 2000: "long",
+    ("y" * 300, "../z"): "long and hostile",
+}
+
+
+def keyed():
+    # A dict would take 1, 1.0 and True for one key.
+    return [
+        *((key, value) for key, value in VALUES.items() if key != 1),
+        (1, "int"),
+        (1.0, "float"),
+        (True, "bool"),
+    ]
+
+
+def test_every_key_has_its_value(place):
+    d = persicache.open(**place)
+    for key, value in keyed():
+        d[key] = value
+    again = persicache.open(**place)
+    assert len(again) == len(keyed())
+    for key, value in keyed():
+        assert key in again
+        assert_same(again[key], value)
+    assert sorted(map(repr, again)) == sorted(repr(key) for key, _ in keyed())
+    assert sorted(repr(key) for key, _ in again.items()) == sorted(repr(key) for key, _ in keyed())
+
+
+def test_missing_keys_are_key_errors(place):
+    d = PersiDict(**place)
+    for do in (d.__getitem__, d.__delitem__, d.etag, d.timestamp, d.pop):
+        with pytest.raises(KeyError) as info:
+            do(("no", "such"))
+        assert info.value.args == (("no", "such"),)
+    assert "no" not in d
+    assert d.get("no") is None
+    assert len(d) == 0
+    assert not d
+
+
+@pytest.mark.parametrize("key", [object(), np.int64(1), {1}, ["a", {}], 1j])
+def test_a_key_without_a_name_is_refused_before_any_io(tmp_path, key):
+    d = PersiDict(tmp_path / "never made")
+    for do in (d.__getitem__, d.__contains__, d.__delitem__, lambda k: d.__setitem__(k, 1)):
+        with pytest.raises(UnencodableKey, match="can't be a key"):
+            do(key)
+    assert not (tmp_path / "never made").exists()
+
+
+def test_many_at_once(place):
+    d = PersiDict(**place)
+    items = {("k", i): np.full(10, i) for i in range(300)}
+    d.set_many(items.items())
+    found = d.get_many([("k", 5), ("no",), ("k", 3), ["k", 4]])
+    assert list(found) == [("k", 5), ("k", 3), ("k", 4)]
+    assert found["k", 5].sum() == 50
+    assert {key: int(value[0]) for key, value in d.items()} == {("k", i): i for i in range(300)}
+    assert sorted(int(value[0]) for value in d.values()) == list(range(300))
+    d.discard_many([("k", i) for i in range(-5, 295)])
+    assert len(d) == 5
+    d.update({"a": 1}, b=2)
+    d.update([("c", 3)])
+    assert d.get_many("abc") == {"a": 1, "b": 2, "c": 3}
+    d.clear()
+    assert not d
+
+
+def test_etags_change_with_every_write_and_timestamps_are_posix(place):
+    d = PersiDict(**place)
+    d["a"] = 1
+    first = d.etag("a")
+    assert first == d.etag("a")
+    d["a"] = 2
+    second = d.etag("a")
+    d["a"] = 1
+    assert len({first, second, d.etag("a")}) == 3
+    assert abs(d.timestamp("a") - dt.datetime.now(dt.UTC).timestamp()) < 60
+
+
+def test_setdefault_has_one_winner(place):
+    d = PersiDict(**place)
+    barrier = threading.Barrier(6)
+    got = []
+
+    def run(i):
+        barrier.wait()
+        got.append(d.setdefault("k", i))
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if "dir::" not in d.url:
+        assert set(got) == {d["k"]}
+    assert d.setdefault("k", "late") == d["k"]
+
+
+def _put_and_get(d, key):
+    d[key] = os.getpid()
+    return d["shared"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_pickled_and_forked_dictionaries_share_the_place(place, method):
+    if str(place["url"]).startswith("memory"):
+        pytest.skip("memory:// is one process's own")
+    d = PersiDict(**place)
+    d["shared"] = "seen"
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        assert pool.apply(_put_and_get, (d, method)) == "seen"
+    assert d[method] != os.getpid()
+
+
+def test_a_pickled_dictionary_keeps_its_options(tmp_path):
+    d = PersiDict(tmp_path, format="json")
+    d["a"] = [1]
+    again = pickle.loads(pickle.dumps(d))
+    assert again["a"] == [1]
+    assert repr(again) == repr(d)
+
+
+def test_repr_names_the_place_and_no_secret(s3):
+    d = PersiDict(s3.url, storage_options=s3.storage_options, signing_key="hush")
+    assert s3.url in repr(d)
+    assert s3.storage_options["secret"] not in repr(d)
+    assert "hush" not in repr(d)
+
+
+FORMATS = {
+    "pickle": (".pkl", {"a": (1, complex)}),
+    "json": (".json", {"a": [1, None]}),
+    "text": (".txt", "héllo\n"),
+    "bytes": (".bin", b"\0\1"),
+    "cbor": (".cbor", {"a": [1, b"x"]}),
+    "msgpack": (".msgpack", {"a": [1, b"x"]}),
+    "npy": (".npy", np.arange(3)),
+}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_plain_formats_are_files_that_other_tools_read(tmp_path, format):
+    extension, value = FORMATS[format]
+    d = PersiDict(tmp_path, format=format)
+    d["x", "My Key"] = value
+    assert_same(d["x", "My Key"], value)
+    assert (tmp_path / "x" / f"!my=20!key{extension}").exists()
+    assert list(d) == [("x", "My Key")]
+    first = d.etag(("x", "My Key"))
+    d["x", "My Key"] = value
+    assert d.etag(("x", "My Key")) != first
+
+
+def test_formats_share_a_place_and_see_their_own(tmp_path):
+    (tmp_path / "README.md").write_text("foreign")
+    (tmp_path / "Foreign.json").write_text("not ours: no key has this name")
+    auto, json, text = (
+        PersiDict(tmp_path),
+        PersiDict(tmp_path, format="json"),
+        PersiDict(tmp_path, format="text"),
+    )
+    auto["k"], json["k"], text["k"] = {1}, [2], "3"
+    assert (auto["k"], json["k"], text["k"]) == ({1}, [2], "3")
+    assert [list(d) for d in (auto, json, text)] == [["k"]] * 3
+    json.clear()
+    assert "k" in auto
+    assert (tmp_path / "Foreign.json").exists()
+    with pytest.raises(UnencodableKey, match="too long"):
+        json["x" * 1000] = 1
+
+
+def test_entries_of_any_options_are_read_by_any_options(tmp_path):
+    value = [np.zeros(1000), "text " * 1000]
+    for i, options in enumerate(
+        [{}, {"compression": "lz4"}, {"compression": "zstd"}, {"signing_key": "s"}]
+    ):
+        PersiDict(tmp_path, **options)[i] = value
+    for i in range(4):
+        assert_same(PersiDict(tmp_path, compression="zstd")[i], value)
+    with pytest.raises(BadSignature):
+        PersiDict(tmp_path, signing_key="s")[0]
+
+
+def test_a_damaged_entry_is_an_error_and_harms_no_other(tmp_path):
+    d = PersiDict(tmp_path)
+    d["good"], d["bad"], d["copied"] = 1, 2, 3
+    (tmp_path / "bad.pc").write_bytes((tmp_path / "bad.pc").read_bytes()[:-1])
+    (tmp_path / "copied.pc").write_bytes((tmp_path / "good.pc").read_bytes())
+    for key in ("bad", "copied"):
+        with pytest.raises(CorruptEntry, match=str(tmp_path)) as info:
+            d[key]
+        assert info.value.key == key
+    assert d["good"] == 1
+    d["bad"] = 5
+    assert d["bad"] == 5
+
+
+def test_an_error_of_the_place_is_no_missing_key(tmp_path):
+    d = PersiDict(tmp_path)
+    (tmp_path / "k.pc").mkdir()
+    with pytest.raises(BackendError):
+        d["k"]
+    with pytest.raises(BackendError):
+        d.get("k")
+
+
+def test_pickles_need_trust_on_s3(s3):
+    place = {"url": s3.url, "storage_options": s3.storage_options}
+    frame = pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2020-01-01", periods=2, freq="D"))
+    d = PersiDict(**place)
+    d["frame"] = frame  # by Arrow
+    assert_same(d["frame"], frame)
+    with pytest.raises(UntrustedPickle, match="signing_key="):
+        d["type"] = complex
+    PersiDict(**place, allow_pickle=True)["type"] = complex
+    with pytest.raises(UntrustedPickle):
+        d["type"]
+    signed = PersiDict(**place, signing_key="secret")
+    signed["signed"] = complex
+    assert signed["signed"] is complex
+    with pytest.raises(UntrustedPickle):
+        d["signed"]
+
+
+def test_pickles_need_trust_in_a_directory_that_others_can_write_to(tmp_path):
+    PersiDict(tmp_path)["type"] = complex
+    tmp_path.chmod(0o777)
+    with pytest.raises(UntrustedPickle):
+        PersiDict(tmp_path)["type"]
+    with pytest.raises(UntrustedPickle):
+        PersiDict(tmp_path)["other"] = complex
+    PersiDict(tmp_path)["plain"] = 1
+    assert PersiDict(tmp_path)["plain"] == 1
+    tmp_path.chmod(0o700)
+    assert PersiDict(tmp_path)["type"] is complex
+
+
+def test_files_and_directories_are_the_users_own_whatever_the_umask(tmp_path):
+    for umask in (0, 0o777):
+        old = os.umask(umask)
+        try:
+            d = PersiDict(tmp_path / str(umask))
+            d["a", "b"] = 1
+            d.setdefault("c", 2)
+        finally:
+            os.umask(old)
+        for path in [tmp_path / str(umask), *(tmp_path / str(umask)).rglob("*")]:
+            assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_an_array_that_is_read_is_writable_isolated_and_not_copied(tmp_path):
+    d = PersiDict(tmp_path)
+    d["small"], d["large"] = np.zeros(10), np.zeros(1_000_000)
+    for key in d:
+        array = d[key]
+        array[:] = 7
+        assert d[key].sum() == 0
+    mapped = d["large"]
+    base = mapped
+    while getattr(base, "base", None) is not None:
+        base = base.base
+    assert type(getattr(base, "obj", base)).__name__ == "mmap"
+    d["large"] = np.ones(1_000_000)
+    assert mapped.sum() == 0
+
+
+def test_a_value_that_can_not_be_stored_leaves_the_old_one(place):
+    d = PersiDict(**place)
+    d["k"] = "old"
+    with pytest.raises((UnencodableValue, UntrustedPickle)):
+        d["k"] = threading.Lock()
+    assert d["k"] == "old"
+
+
+def test_keys_of_enums_are_found_again(tmp_path):
+    d = PersiDict(tmp_path)
+    d[stat_kind()] = 1
+    assert list(d) == [stat_kind()]
+
+
+def stat_kind():
+    import uuid
+
+    return uuid.SafeUUID.safe
+
+
+class DictMachine(RuleBasedStateMachine):
+    """A PersiDict beside a dict, reopened at any moment."""
+
+    keys = st.sampled_from(
+        ["a", "A", "é", ("a",), ("a", "b"), 1, "1", b"1", None, "x" * 300, ("a", "x" * 300)]
+    )
+    values = st.none() | st.integers() | st.text() | st.lists(st.floats(allow_nan=False))
+
+    @initialize()
+    def start(self):
+        self.url = self.place(uuid.uuid4().hex)
+        self.d = PersiDict(self.url, durable=False)
+        self.model = {}
+
+    @rule(key=keys, value=values)
+    def put(self, key, value):
+        self.d[key] = self.model[key] = value
+
+    @rule(key=keys)
+    def drop(self, key):
+        assert self.d.pop(key, "no") == self.model.pop(key, "no")
+
+    @rule(key=keys, value=values)
+    def default(self, key, value):
+        assert self.d.setdefault(key, value) == self.model.setdefault(key, value)
+
+    @rule(items=st.dictionaries(keys, values))
+    def many(self, items):
+        self.d.set_many(items)
+        self.model.update(items)
+        assert self.d.get_many(items) == items
+
+    @rule(some=st.lists(keys))
+    def drop_many(self, some):
+        self.d.discard_many(some)
+        for key in some:
+            self.model.pop(key, None)
+
+    @rule()
+    def reopen(self):
+        self.d.close()
+        self.d = PersiDict(self.url, durable=False)
+
+    @rule()
+    def pickled(self):
+        self.d = pickle.loads(pickle.dumps(self.d))
+
+    @invariant()
+    def same(self):
+        if hasattr(self, "d"):
+            assert dict(self.d) == self.model
+            assert len(self.d) == len(self.model)
+
+
+def test_any_history_in_a_directory(tmp_path):
+    class Machine(DictMachine):
+        def place(self, name):
+            return tmp_path / str(name)
+
+    _run(Machine)
+
+
+def test_any_history_in_memory():
+    class Machine(DictMachine):
+        def place(self, name):
+            return f"memory://{name}"
+
+    _run(Machine)
+
+
+def _run(machine):
+    case = machine.TestCase
+    case.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+    case().runTest()
