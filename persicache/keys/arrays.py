@@ -157,11 +157,11 @@ def _contiguous(items: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _write_objects(out: bytearray, items: np.ndarray[Any, Any], seen: Seen) -> None:
     # Block by block, so that the bytes of a million strings don't pile up.
     hasher = hasher_for(0)
-    flat = items.flat
-    for _ in range(0, items.size, _BLOCK_ITEMS):
-        block = list(itertools.islice(flat, _BLOCK_ITEMS))
+    flat = items.ravel()
+    for start in range(0, items.size, _BLOCK_ITEMS):
+        block = flat[start : start + _BLOCK_ITEMS].tolist()
         body = bytearray()
-        if all(type(item) is str for item in block):
+        if set(map(type, block)) == {str}:
             body += b"s"
             body += array("Q", map(len, block)).tobytes()
             write_text(body, b"s", "".join(block))

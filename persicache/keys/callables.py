@@ -60,7 +60,7 @@ def _write_function(out: bytearray, value: types.FunctionType, seen: Seen) -> No
 
 @writes_family(type)
 def _write_class(out: bytearray, value: type, seen: Seen) -> None:
-    if not is_user_module(value.__module__):
+    if not is_user_module(str(value.__module__)):
         write_text(out, b"C", class_name(value))
     elif isinstance(seen, Reached):
         seen.note(value)

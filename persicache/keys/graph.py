@@ -122,10 +122,10 @@ class Graph:
         node.references.append((name, key))
 
     def _class_reference(self, node: Node, name: str, cls: type) -> None:
-        if is_user_module(cls.__module__):
+        if is_user_module(str(cls.__module__)):
             self._node(node, name, cls, self._class)
         else:
-            self._module(node, f"{name} {class_name(cls)}", cls.__module__)
+            self._module(node, f"{name} {class_name(cls)}", str(cls.__module__))
 
     def _module(self, node: Node, name: str, module: str) -> None:
         if is_user_module(module):

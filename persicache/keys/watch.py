@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from operator import is_
+from typing import TYPE_CHECKING, Any, Final
 
 from persicache.keys.outline import MISSING, contents, is_small, outline
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 __all__ = ["Watch"]
+
+_ATOMS: Final = frozenset({str, bytes, int, float, complex, bool, type(None)})
 
 
 class Watch:
@@ -33,7 +36,7 @@ class Watch:
         self._lookups: dict[tuple[int, str], tuple[Callable[..., object], str, object]] = {}
         self._functions: list[tuple[types.FunctionType, object, object, object]] = []
         self._cells: list[tuple[types.CellType, object]] = []
-        self._values: list[tuple[object, bytes]] = []
+        self._values: list[tuple[Any, tuple[object, ...], bytes]] = []
 
     def look_up(self, namespace: Mapping[str, object], name: str) -> object:
         """Look up a name, and remember what was found, or that nothing was."""
@@ -55,7 +58,7 @@ class Watch:
     def value(self, value: object) -> None:
         """Remember what is in a list, dict or set, if it is small."""
         if is_small(value):
-            self._values.append((value, outline(value)))
+            self._values.append((value, _items(value), outline(value)))
 
     def is_current(self) -> bool:
         """Whether all that was remembered is still so. Quick: for every call."""
@@ -72,7 +75,23 @@ class Watch:
         for cell, found in self._cells:
             if contents(cell) is not found:
                 return False
-        for value, outlined in self._values:  # noqa: SIM110 - a generator costs more than all the above
-            if outline(value) != outlined:
+        return not self._values or self._are_values_current()
+
+    def _are_values_current(self) -> bool:
+        for value, items, outlined in self._values:
+            try:
+                now = _items(value)
+            except RuntimeError:
+                # Another thread changes it just now.
+                return False
+            # The same immutable objects, and else, at length, objects that mean the same.
+            is_same = (
+                len(now) == len(items) and all(map(is_, now, items)) and _ATOMS.issuperset(map(type, now))
+            )
+            if not is_same and outline(value) != outlined:
                 return False
         return True
+
+
+def _items(value: Any) -> tuple[object, ...]:
+    return (*value.keys(), *value.values()) if isinstance(value, dict) else tuple(value)

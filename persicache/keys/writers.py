@@ -124,7 +124,7 @@ def _choose(cls: type) -> Writer:
     writer = _chosen.get(cls)
     if writer is None:
         for base in cls.__mro__:
-            known_by = _KNOWN_BY.get(base.__module__.partition(".")[0])
+            known_by = _KNOWN_BY.get(str(base.__module__).partition(".")[0])
             if known_by is not None:
                 importlib.import_module(known_by)
         if cls in EXACT:
