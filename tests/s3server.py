@@ -43,6 +43,8 @@ class _Faulty:
             return [b"<Error><Code>SlowDown</Code><Message>not now</Message></Error>"]
         if kind == "denied":
             start_response("403 Forbidden", [("Content-Type", "application/xml")])
+            if method == "HEAD":  # whose answer has no body
+                return []
             message = fault["message"].encode()
             return [b"<Error><Code>AccessDenied</Code><Message>" + message + b"</Message></Error>"]
         if kind == "busy":

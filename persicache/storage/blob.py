@@ -111,7 +111,7 @@ class Blob:
     @property
     def modified(self) -> float:
         """When it was last written, in POSIX seconds."""
-        if not isinstance(self._modified, float):
+        if callable(self._modified):
             self._modified = self._modified()
         return self._modified
 

@@ -230,7 +230,10 @@ class LocalStorage:
         if known is None:
             # A root may be reached by a link of its owner's; below it there are none of ours.
             path = f"{self._root}/{folder}" if folder else self._root
-            status = os.lstat(path) if folder else os.stat(path)
+            try:
+                status = os.lstat(path) if folder else os.stat(path)
+            except OSError:  # removed, with the file that was read from it
+                return False
             known = stat.S_ISDIR(status.st_mode) and is_private(status)
             if folder:
                 known = self._is_private_folder(folder.rpartition("/")[0]) and known

@@ -103,10 +103,12 @@ class S3Storage:
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         key = self._key(name)
         check_expectation(expect)
-        if expect is not ANY and not self._conditions().on_write:
-            raise ConditionsUnsupported(place=self.url)
         client = self._client.get()
-        return client.run(lambda: client.put(key, chunks, name=name, expect=expect))
+        if expect is ANY:
+            return client.run(lambda: client.put(key, chunks, name=name))
+        if not self._conditions().on_write:
+            raise ConditionsUnsupported(place=self.url)
+        return client.run(lambda: client.put_if(key, chunks, name=name, expect=expect))
 
     def remove(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
         key = self._key(name)

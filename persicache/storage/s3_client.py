@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -17,12 +16,12 @@ from persicache.storage.failure import failure
 from persicache.storage.inflight import IN_FLIGHT
 from persicache.storage.s3_answer import is_passing, kind_of
 from persicache.storage.s3_body import body_of, received
+from persicache.storage.s3_lineage import Lineages, new_write_id
 from persicache.storage.secrets import secrets_in
 
 __all__ = ["Bucket", "etag_of"]
 
 _MOST_NBYTES: Final = 5 * 1024**3
-_WRITE_ID: Final = "persicache-write-id"
 _READ_TRIES: Final = 4
 _CONFLICT_TRIES: Final = 8
 _CONFLICT_WAIT_SECONDS: Final = 0.05
@@ -51,6 +50,7 @@ class Bucket:
         self._place = place
         self._secrets = secrets_in(options)
         self._exists = False
+        self._lineages = Lineages()
         self._fs = _make_filesystem(options)
 
     @property
@@ -109,26 +109,50 @@ class Bucket:
                 if left:
                     continue  # from the start: never the end of another version
                 await self.refuse(error, name=name, action="read")
-            return Blob(buffer, etag_of(response), response["LastModified"].timestamp())
+            version = etag_of(response)
+            self._lineages.note(key, version, response)
+            return Blob(buffer, version, response["LastModified"].timestamp())
         raise AssertionError
 
     async def head(self, key: str, *, name: str) -> dict[str, Any]:
         """Return what is known about the object `key` without its bytes."""
         try:
-            return await self.call("head_object", Key=key)
+            response = await self.call("head_object", Key=key)
         except Exception as error:  # noqa: BLE001 - as in get
-            return await self.refuse(error, name=name, action="read")
+            await self.refuse(error, name=name, action="read")
+        self._lineages.note(key, etag_of(response), response)
+        return response
 
-    async def put(
-        self, key: str, chunks: Sequence[Buffer], *, name: str, expect: Expectation | Version = ANY
+    async def put(self, key: str, chunks: Sequence[Buffer], *, name: str) -> Version:
+        """Store `chunks`, whatever is there, in a single request."""
+        await self._check_nbytes(chunks, name)
+        try:
+            response = await self.call("put_object", chunks=chunks, Key=key)
+        except Exception as error:  # noqa: BLE001 - as in get
+            await self.refuse(error, name=name, action="write")
+        version = etag_of(response)
+        self._lineages.keep(key, version, ())
+        return version
+
+    async def put_if(
+        self,
+        key: str,
+        chunks: Sequence[Buffer],
+        *,
+        name: str,
+        expect: Expectation | Version,
+        before: tuple[str, ...] | None = None,
     ) -> Version:
-        """Store `chunks` in a single request, since S3 drops conditions on all others."""
-        if sum(map(len, chunks)) > _MOST_NBYTES:
-            await self.refuse(ValueError("S3 takes 5 GiB in one request"), name=name, action="write")
-        write_id = os.urandom(16).hex()
-        arguments: dict[str, Any] = {"Key": key, **condition(expect)}
-        if expect is not ANY:
-            arguments["Metadata"] = {_WRITE_ID: write_id}
+        """Store `chunks` if `expect` holds, in a single request: S3 heeds no condition on more.
+
+        The lineage of what is to be replaced is looked up unless `before` gives it.
+        """
+        await self._check_nbytes(chunks, name)
+        write_id = new_write_id()
+        if before is None:
+            before = await self._lineage(key, name, expect)
+        ids = Lineages.after(before, write_id)
+        arguments = {"Key": key, "Metadata": Lineages.metadata(ids), **condition(expect)}
         for left in reversed(range(_CONFLICT_TRIES)):
             try:
                 response = await self.call("put_object", chunks=chunks, **arguments)
@@ -137,27 +161,42 @@ class Bucket:
                 if kind == "busy" and left:
                     await asyncio.sleep(_CONFLICT_WAIT_SECONDS)
                     continue
-                if expect is ANY or kind not in {"conflict", "absent"}:
+                if kind not in {"conflict", "absent"}:
                     await self.refuse(error, name=name, action="write")
                 return await self._own_or_conflict(key, name, expect, write_id)
-            return etag_of(response)
+            version = etag_of(response)
+            self._lineages.keep(key, version, ids)
+            return version
         raise AssertionError
+
+    async def _lineage(self, key: str, name: str, expect: Expectation | Version) -> tuple[str, ...]:
+        if isinstance(expect, Expectation):
+            return ()
+        seen = self._lineages.of(key, expect)
+        if seen is None:  # the version comes from another process
+            actual = await self.version(key, name=name)
+            seen = self._lineages.of(key, expect)
+            if actual != expect or seen is None:
+                raise self._conflict(name, expect, actual)
+        return seen
 
     async def _own_or_conflict(
         self, key: str, name: str, expect: Expectation | Version, write_id: str
     ) -> Version:
-        # Race: a request whose answer was lost is sent again, and then it is our own write
-        # that stands in the way. Only the id in the object tells.
-        actual = None
-        try:
-            response = await self.head(key, name=name)
-        except BlobNotFound:
-            pass
-        else:
-            actual = etag_of(response)
-            if response.get("Metadata", {}).get(_WRITE_ID) == write_id:
-                return actual
-        raise VersionConflict(name=name, place=self._place, expected=expect, actual=actual)
+        # Race: see Lineages.
+        actual = await self.version(key, name=name)
+        ids = () if actual is None else self._lineages.of(key, actual) or ()
+        if actual is None or write_id not in ids:
+            raise self._conflict(name, expect, actual)
+        # Overwritten already: no version is left to give, but one that never comes again.
+        return actual if ids[0] == write_id else write_id
+
+    def _conflict(self, name: str, expected: object, actual: object) -> VersionConflict:
+        return VersionConflict(name=name, place=self._place, expected=expected, actual=actual)
+
+    async def _check_nbytes(self, chunks: Sequence[Buffer], name: str) -> None:
+        if sum(map(len, chunks)) > _MOST_NBYTES:
+            await self.refuse(ValueError("S3 takes 5 GiB in one request"), name=name, action="write")
 
     async def delete(self, key: str, *, name: str, expect: Expectation | Version = ANY) -> None:
         """Remove the object `key`, if `expect` holds; S3 doesn't tell whether there was one."""
@@ -166,8 +205,7 @@ class Bucket:
         except Exception as error:  # noqa: BLE001 - as in get
             if expect is ANY or kind_of(error) not in {"conflict", "absent"}:
                 await self.refuse(error, name=name, action="remove")
-            actual = await self.version(key, name=name)
-            raise VersionConflict(name=name, place=self._place, expected=expect, actual=actual) from None
+            raise self._conflict(name, expect, await self.version(key, name=name)) from None
 
     async def version(self, key: str, *, name: str) -> Version | None:
         """Return the ETag of the object `key`, None if there is none."""

@@ -44,7 +44,7 @@ async def probe(bucket: Bucket, prefix: str) -> Conditions:
 
 async def _refuses_write(bucket: Bucket, key: str, name: str, *, expect: Expectation | Version) -> bool:
     try:
-        await bucket.put(key, [b"probe"], name=name, expect=expect)
+        await bucket.put_if(key, [b"probe"], name=name, expect=expect, before=())
     except VersionConflict:
         return True
     except BackendError as error:
