@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -178,8 +177,8 @@ def main() -> None:
         dictionaries(results, work)
         console.print(results)
         console.print(
-            "cold: computed, set, or sent through memory; warm: found, read back. Results of the steps are in\n"
-            f"{os.fspath(Path(STEPS[0].url))}"
+            "cold: computed, set, sent through memory; warm: found, read back.\n"
+            f"The results of the steps are in {STEPS[0].url}"
         )
     finally:
         shutil.rmtree(work)

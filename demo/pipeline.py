@@ -36,13 +36,13 @@ def is_late(minutes: pd.Series) -> pd.Series:
 
 @persistent_memoize
 def load() -> pd.DataFrame:
-    """All 336,776 flights, those that were cancelled too."""
+    """Read all 336,776 flights, those that were cancelled too."""
     return table("flights.csv.zip")
 
 
 @persistent_memoize
 def with_weather() -> pd.DataFrame:
-    """The flights that arrived, beside the weather at their origin in that hour."""
+    """Put the flights that arrived beside the weather at their origin in that hour."""
     flights = load().dropna(subset=["arr_delay"])
     weather = table("weather.csv").drop_duplicates(KEYS)
     return flights.merge(weather[KEYS + MEASURES], on=KEYS, how="left")
@@ -50,7 +50,7 @@ def with_weather() -> pd.DataFrame:
 
 @persistent_memoize
 def by_route() -> pd.DataFrame:
-    """Delays per carrier and route."""
+    """Sum up the delays per carrier and route."""
     flights = with_weather()
     flights["late"] = is_late(flights["arr_delay"])
     routes = flights.groupby(["carrier", "origin", "dest"])

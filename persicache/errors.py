@@ -6,6 +6,8 @@ already catches, carries what it knows as attributes, and says what to do next.
 
 from __future__ import annotations
 
+from typing import ClassVar, Final
+
 __all__ = [
     "BackendError",
     "BadSignature",
@@ -27,18 +29,23 @@ __all__ = [
 ]
 
 
+#: How much of a key an error shows.
+MAX_SHOWN: Final = 200
+
+
 class PersicacheError(Exception):
     """Base of every error that persicache raises on purpose."""
 
-    _fields: tuple[str, ...] = ()
+    _sentence: ClassVar[str] = ""
 
     def __init__(self, **data: object) -> None:
-        super().__init__(self._sentence(**data))
+        super().__init__(self._sentence.format_map(self._shown(data)))
         self.__dict__.update(data)
         self._data = data
 
-    def _sentence(self, **data: object) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in data.items())
+    def _shown(self, data: dict[str, object]) -> dict[str, object]:
+        """Return the data as the sentence shows it."""
+        return data
 
     def __str__(self) -> str:
         # KeyError would show the repr of its argument: quotes around a sentence.
@@ -64,8 +71,7 @@ class BlobNotFound(PersicacheError, KeyError):
     name: str
     place: str
 
-    def _sentence(self, *, name: object, place: object) -> str:
-        return f"nothing is stored as {name!r} in {place}"
+    _sentence = "nothing is stored as {name!r} in {place}"
 
 
 class BackendError(PersicacheError, OSError):
@@ -75,9 +81,12 @@ class BackendError(PersicacheError, OSError):
     action: str
     cause: BaseException | str
 
-    def _sentence(self, *, place: object, action: object, cause: object) -> str:
+    _sentence = "could not {action} in {place}: {what}"
+
+    def _shown(self, data: dict[str, object]) -> dict[str, object]:
+        cause = data["cause"]
         what = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else cause
-        return f"could not {action} in {place}: {what}"
+        return {**data, "what": what}
 
     def __reduce__(self) -> tuple[object, ...]:
         # A client library's exception may not pickle; its text does.
@@ -93,11 +102,10 @@ class ConditionsUnsupported(PersicacheError, OSError):
 
     place: str
 
-    def _sentence(self, *, place: object) -> str:
-        return (
-            f"{place} has no atomic compare-and-swap, so a conditional write there could lose an "
-            "update; write without a condition, or use a local directory, memory:// or s3://"
-        )
+    _sentence = (
+        "{place} has no atomic compare-and-swap, so a conditional write there could lose an "
+        "update; write without a condition, or use a local directory, memory:// or s3://"
+    )
 
 
 class VersionConflict(PersicacheError, RuntimeError):
@@ -108,11 +116,10 @@ class VersionConflict(PersicacheError, RuntimeError):
     expected: object
     actual: object
 
-    def _sentence(self, *, name: object, place: object, expected: object, actual: object) -> str:
-        return (
-            f"{name!r} in {place} was changed by somebody else: expected {expected!r}, found "
-            f"{actual!r}; read it again and retry"
-        )
+    _sentence = (
+        "{name!r} in {place} was changed by somebody else: expected {expected!r}, found "
+        "{actual!r}; read it again and retry"
+    )
 
 
 class CorruptEntry(PersicacheError, ValueError):
@@ -122,8 +129,7 @@ class CorruptEntry(PersicacheError, ValueError):
     place: str
     reason: str
 
-    def _sentence(self, *, key: object, place: object, reason: object) -> str:
-        return f"the entry of key {key!r} in {place} can't be trusted: {reason}"
+    _sentence = "the entry of key {key!r} in {place} can't be trusted: {reason}"
 
 
 class NewerFormat(CorruptEntry):
@@ -145,12 +151,11 @@ class UntrustedPickle(PersicacheError, PermissionError):
     place: str
     reason: str
 
-    def _sentence(self, *, key: object, place: object, reason: object) -> str:
-        return (
-            f"key {key!r} in {place}: {reason}. Unpickling runs code, and others may be able to "
-            "write there: give signing_key= (a secret that signs every entry), or allow_pickle=True "
-            "if you trust everybody who can write to this place"
-        )
+    _sentence = (
+        "key {key!r} in {place}: {reason}. Unpickling runs code, and others may be able to "
+        "write there: give signing_key= (a secret that signs every entry), or allow_pickle=True "
+        "if you trust everybody who can write to this place"
+    )
 
 
 class UnloadableValue(PersicacheError, ValueError):
@@ -160,8 +165,7 @@ class UnloadableValue(PersicacheError, ValueError):
     place: str
     reason: str
 
-    def _sentence(self, *, key: object, place: object, reason: object) -> str:
-        return f"the value of key {key!r} in {place} is intact but can't be rebuilt here: {reason}"
+    _sentence = "the value of key {key!r} in {place} is intact but can't be rebuilt here: {reason}"
 
 
 class UnencodableValue(PersicacheError, TypeError):
@@ -170,8 +174,7 @@ class UnencodableValue(PersicacheError, TypeError):
     key: object
     reason: str
 
-    def _sentence(self, *, key: object, reason: object) -> str:
-        return f"the value of key {key!r} can't be stored: {reason}"
+    _sentence = "the value of key {key!r} can't be stored: {reason}"
 
 
 class UnencodableKey(PersicacheError, TypeError):
@@ -180,13 +183,14 @@ class UnencodableKey(PersicacheError, TypeError):
     key: object
     reason: str
 
-    def _sentence(self, *, key: object, reason: object) -> str:
-        shown = repr(key)
-        shown = shown if len(shown) <= 200 else f"{shown[:200]}..."  # noqa: PLR2004 - a line of text
-        return (
-            f"{shown} can't be a key: {reason}. Keys are str, bytes, int, float, bool, None, date, "
-            "datetime, UUID, enum members, and tuples or lists of these"
-        )
+    _sentence = (
+        "{key} can't be a key: {reason}. Keys are str, bytes, int, float, bool, None, date, "
+        "datetime, UUID, enum members, and tuples or lists of these"
+    )
+
+    def _shown(self, data: dict[str, object]) -> dict[str, object]:
+        key = repr(data["key"])
+        return {**data, "key": key if len(key) <= MAX_SHOWN else f"{key[:MAX_SHOWN]}..."}
 
 
 class UndigestibleValue(PersicacheError, TypeError):
@@ -195,11 +199,10 @@ class UndigestibleValue(PersicacheError, TypeError):
     path: str
     reason: str
 
-    def _sentence(self, *, path: object, reason: object) -> str:
-        return (
-            f"{path} can't be digested: {reason}. Leave it out of the key (ignore=), or give its "
-            "class a __persicache_key__ method, or register_digest(type, function)"
-        )
+    _sentence = (
+        "{path} can't be digested: {reason}. Leave it out of the key (ignore=), or give its "
+        "class a __persicache_key__ method, or register_digest(type, function)"
+    )
 
 
 class MissingDependency(PersicacheError, ImportError):
@@ -208,5 +211,4 @@ class MissingDependency(PersicacheError, ImportError):
     package: str
     extra: str
 
-    def _sentence(self, *, package: object, extra: object) -> str:
-        return f"{package} is not installed: pip install 'persicache[{extra}]'"
+    _sentence = "{package} is not installed: pip install 'persicache[{extra}]'"

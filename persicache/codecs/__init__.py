@@ -3,6 +3,7 @@
 from persicache.codecs.codec import Codec, Decoded, Metadata, Owner
 from persicache.codecs.entry import EntryCodec, SigningKey, Verify
 from persicache.codecs.formats import codec_for
+from persicache.codecs.pickled import dump_object, load_object
 from persicache.codecs.plain import FORMATS, PlainCodec, PlainFormat, file_format
 from persicache.codecs.trust import Trust
 
@@ -19,5 +20,7 @@ __all__ = [
     "Trust",
     "Verify",
     "codec_for",
+    "dump_object",
     "file_format",
+    "load_object",
 ]

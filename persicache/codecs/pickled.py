@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import cloudpickle
 
-__all__ = ["CannotPickle", "dump", "load"]
+__all__ = ["CannotPickle", "dump", "dump_object", "load", "load_object"]
 
 PROTOCOL: Final = 5
 #: Smaller buffers lie in the pickle: a place of its own costs 64 bytes and padding.
@@ -71,3 +71,13 @@ def _dump(dumps: Any, value: object, *, in_band: bool) -> tuple[bytes, list[memo
 def load(body: Any, buffers: list[Any]) -> Any:
     """Return the value; its arrays lie in `buffers` without a copy."""
     return pickle.loads(body, buffers=buffers)
+
+
+def dump_object(value: object) -> bytes:
+    """Return the pickle of what is no entry: an object on its way to another process."""
+    return dump(value, in_band=True)[0]
+
+
+def load_object(body: bytes) -> Any:
+    """Return what `dump_object` pickled, in the process that it was sent to."""
+    return load(body, [])

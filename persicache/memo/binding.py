@@ -37,7 +37,7 @@ class Binder:
     def __init__(self, function: Callable[..., Any], *, ignore: Iterable[str] = ()) -> None:
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters
-        ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+        ignored = set(ignore)
         if unknown := ignored - parameters.keys():
             raise ValueError(f"ignore names {sorted(unknown)}, but {self.signature} has no such parameter")
         self.names: tuple[str, ...] = tuple(name for name in parameters if name not in ignored)

@@ -27,6 +27,7 @@ from persicache.keys import Fingerprint, KeyName, encode_prefix, feed, fingerpri
 from persicache.mappings import Entries
 from persicache.memo.binding import Binder
 from persicache.memo.stats import Counters, Stats
+from persicache.memo.travel import reduced
 from persicache.storage import ABSENT, ANY, Expectation
 
 __all__ = ["CodeMode", "MemoizedFunction", "OnError"]
@@ -86,7 +87,8 @@ class MemoizedFunction(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.__wrapped__ = function
         self._entries = entries
-        self._bind = Binder(function, ignore=ignore)
+        self._ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+        self._bind = Binder(function, ignore=self._ignore)
         self._version = version
         self._code: CodeMode = code
         self._on_error = on_error
@@ -103,6 +105,10 @@ class MemoizedFunction(Generic[P, R]):
         return (
             f"<memoized {self._label} in {self._entries.place!r}: {stats.hits} hits, {stats.misses} misses>"
         )
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        options = (self._ignore, self._version, self._code, self._on_error)
+        return reduced(self, _rebuild, (self.__wrapped__, self._entries, *options))
 
     @property
     def url(self) -> str:
@@ -160,9 +166,7 @@ class MemoizedFunction(Generic[P, R]):
             )
 
     def _locate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeyName:
-        code = self._fingerprint
-        if code is None or not code.is_current():
-            code = self._read_code()
+        self.code_digest()
         said = bytearray(self._salt)
         for value, path in zip(self._bind(args, kwargs), self._bind.paths, strict=True):
             feed(said, value, path=path)
@@ -170,14 +174,17 @@ class MemoizedFunction(Generic[P, R]):
         text = f"{self._prefix}{digest[:2]}/{digest[2:]}"
         return _new(KeyName, (text + self._entries.extension, text))
 
-    def _read_code(self) -> Fingerprint:
-        # Race: two threads may do this at once; both find the same.
-        code = fingerprint(self.__wrapped__, code=self._code)
-        salt = bytearray(code.digest)
-        feed(salt, self._version, path="version")
-        self._salt = bytes(salt)
-        self._fingerprint = code
-        return code
+    def code_digest(self) -> bytes:
+        """Return the digest of the code that is part of the key, as it is now."""
+        code = self._fingerprint
+        if code is None or not code.is_current():
+            # Race: two threads may do this at once; both find the same.
+            code = fingerprint(self.__wrapped__, code=self._code)
+            salt = bytearray(code.digest)
+            feed(salt, self._version, path="version")
+            self._salt = bytes(salt)
+            self._fingerprint = code
+        return code.digest
 
     def _trouble(self, error: Exception, message: str, *, once: bool = True) -> None:
         self._counters.error()
@@ -226,6 +233,17 @@ class MemoizedFunction(Generic[P, R]):
     def stats(self) -> Stats:
         """Return what happened since the function was decorated, in this process."""
         return self._counters.stats()
+
+
+def _rebuild(
+    function: Callable[..., Any],
+    entries: Entries,
+    ignore: tuple[str, ...],
+    version: object,
+    code: CodeMode,
+    on_error: OnError,
+) -> MemoizedFunction[..., Any]:
+    return MemoizedFunction(function, entries, ignore=ignore, version=version, code=code, on_error=on_error)
 
 
 def _check_function(function: object) -> None:
