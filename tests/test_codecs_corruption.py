@@ -14,7 +14,7 @@ import pytest
 from blake3 import blake3
 from same import assert_same
 
-from persicache.codecs import EntryCodec, Owner, envelope
+from persicache.codecs import Bytes, EntryCodec, Owner, envelope
 from persicache.codecs.compression import LZ4, MAX_RATIO, ZSTD
 from persicache.codecs.tree import pack_tree
 from persicache.errors import (
@@ -50,7 +50,7 @@ def made(name):
 
 
 def decode(codec, entry, owner=OWNER, *, is_private=True):
-    return codec.decode(entry, owner, is_private=is_private).value
+    return codec.decode(Bytes(entry, is_private=is_private), owner).value
 
 
 def refused(codec, entry, kind=CorruptEntry):
@@ -98,7 +98,7 @@ def test_an_entry_belongs_to_one_key_and_one_namespace(name):
 def test_namespace_and_key_do_not_run_into_each_other():
     entry = b"".join(EntryCodec(namespace="ab").encode(1, Owner("c", "c", "p"), is_private=True))
     with pytest.raises(CorruptEntry):
-        EntryCodec(namespace="a").decode(entry, Owner("bc", "bc", "p"), is_private=True)
+        EntryCodec(namespace="a").decode(Bytes(entry, is_private=True), Owner("bc", "bc", "p"))
 
 
 def test_a_stripped_or_wrong_signature_is_refused():
@@ -208,14 +208,14 @@ def test_damage_to_a_buffer_after_the_first_read_is_noticed_by_its_stamp():
     codec, entry = made("array")
     bad = bytearray(entry)
     bad[-1] ^= 1
-    assert codec.decode(entry, OWNER, is_private=True, stamp=1).value
+    assert codec.decode(Bytes(entry, is_private=True, stamp=1), OWNER).value
     with pytest.raises(CorruptEntry):
-        codec.decode(bad, OWNER, is_private=True, stamp=2)
+        codec.decode(Bytes(bad, is_private=True, stamp=2), OWNER)
     # The same stamp says that these are the very bytes that were verified.
-    assert codec.decode(bad, OWNER, is_private=True, stamp=1).value
+    assert codec.decode(Bytes(bad, is_private=True, stamp=1), OWNER).value
     with pytest.raises(CorruptEntry):
-        EntryCodec(verify="always").decode(bad, OWNER, is_private=True, stamp=1)
-    assert EntryCodec(verify="header").decode(bad, OWNER, is_private=True, stamp=1).value
+        EntryCodec(verify="always").decode(Bytes(bad, is_private=True, stamp=1), OWNER)
+    assert EntryCodec(verify="header").decode(Bytes(bad, is_private=True, stamp=1), OWNER).value
 
 
 class Exploit:
@@ -265,7 +265,7 @@ def test_metadata_is_kept():
     assert (about.created, about.cost_seconds, about.key_text) == (12.5, 3.5, "the key")
     assert about.extra == {"note": "x"}
     assert about.writer.startswith("persicache/")
-    assert codec.decode(entry, OWNER, is_private=True).cost_seconds == 3.5
+    assert codec.decode(Bytes(entry, is_private=True), OWNER).cost_seconds == 3.5
     assert codec.key_text(entry, OWNER) == "the key"
 
 
@@ -273,7 +273,7 @@ def test_metadata_is_kept():
 def test_golden_entries_are_read_and_written_as_ever(name):
     entry = (GOLDEN / f"v1-{name}.pc").read_bytes()
     codec = EntryCodec(namespace="golden", signing_key=golden.SECRET if name == "signed" else None)
-    decoded = codec.decode(entry, Owner(name, name, "golden"), is_private=False)
+    decoded = codec.decode(Bytes(entry, is_private=False), Owner(name, name, "golden"))
     if name == "nested":
         assert decoded.value == golden.VALUES[name]
     else:

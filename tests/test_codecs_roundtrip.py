@@ -5,6 +5,7 @@ import decimal
 import fractions
 import io
 import math
+import re
 import uuid
 import zoneinfo
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from same import assert_same
 
-from persicache.codecs import EntryCodec, Owner, codec_for
+from persicache.codecs import Bytes, EntryCodec, Owner, codec_for
 from persicache.errors import CorruptEntry, UnencodableValue, UntrustedPickle
 
 OWNER = Owner("k", "k", "here")
@@ -26,7 +27,7 @@ TREE_ONLY = EntryCodec(allow_pickle=False)
 
 def there_and_back(value, codec, *, is_private=True):
     entry = b"".join(codec.encode(value, OWNER, is_private=is_private))
-    return codec.decode(entry, OWNER, is_private=is_private).value
+    return codec.decode(Bytes(entry, is_private=is_private), OWNER).value
 
 
 text = st.text(st.characters(exclude_categories=()))
@@ -109,7 +110,7 @@ def test_compression_and_signing_change_nothing(value, compression, signing_key)
     codec = EntryCodec(compression=compression, signing_key=signing_key)
     entry = b"".join(codec.encode(value, OWNER, is_private=False))
     assert len(entry) < 5000 + 20 * len(repr(value))
-    assert_same(codec.decode(entry, OWNER, is_private=False).value, value)
+    assert_same(codec.decode(Bytes(entry, is_private=False), OWNER).value, value)
 
 
 ARRAYS = {
@@ -316,7 +317,7 @@ small = st.recursive(
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("pickle", trees.filter(lambda v: "array" not in repr(v) and "float" not in repr(v))),
+        ("pickle", trees.filter(lambda v: not re.search("array|float|str_", repr(v)))),
         ("json", json_values),
         ("text", st.text(st.characters(codec="utf-8"))),
         ("bytes", st.binary()),
@@ -374,7 +375,7 @@ def test_a_cut_plain_file_is_an_error_and_never_a_value(name):
     entry = b"".join(codec.encode(value, OWNER, is_private=True))
     for n in range(len(entry)):
         with pytest.raises(CorruptEntry, match="key 'k' in here"):
-            codec.decode(entry[:n], OWNER, is_private=True)
+            codec.decode(Bytes(entry[:n], is_private=True), OWNER)
 
 
 def test_a_pair_of_functions_is_a_format():

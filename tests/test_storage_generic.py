@@ -158,7 +158,7 @@ def test_an_asynchronous_filesystem(s3):
     assert {name: blob.version for name, blob in found.items()} == versions
     with pytest.raises(ConditionsUnsupported):
         storage.write("a", [b"x"], expect=ABSENT)
-    assert storage.remove_many([*versions, "absent"]) == 10
+    storage.remove_many([*versions, "absent"])
     assert list(storage.scan()) == []
     with pytest.raises(BlobNotFound):
         storage.read("d/n1")

@@ -156,7 +156,7 @@ def test_absence(storage):
         assert isinstance(caught.value, KeyError)
         assert caught.value.name == "no/such"
     assert storage.remove("no/such") is False
-    assert storage.remove_many([]) == 0
+    storage.remove_many([])
     assert names(storage) == []
 
 
@@ -206,7 +206,7 @@ def test_many(storage):
         name: chunks[0] for name, chunks in items.items()
     }
     assert {name: blob.version for name, blob in found.items()} == versions
-    assert storage.remove_many(list(items)[:25]) == 25
+    storage.remove_many([*list(items)[:25], "absent"])
     assert len(names(storage)) == 15
 
 

@@ -1,6 +1,6 @@
 """Objects to chunks of bytes and back: the entry envelope, the codecs, the trust rule."""
 
-from persicache.codecs.codec import Codec, Decoded, Metadata, Owner
+from persicache.codecs.codec import Bytes, Codec, Decoded, Metadata, Owner, Source
 from persicache.codecs.entry import EntryCodec, SigningKey, Verify
 from persicache.codecs.formats import codec_for
 from persicache.codecs.pickled import dump_object, load_object
@@ -9,6 +9,7 @@ from persicache.codecs.trust import Trust
 
 __all__ = [
     "FORMATS",
+    "Bytes",
     "Codec",
     "Decoded",
     "EntryCodec",
@@ -17,6 +18,7 @@ __all__ = [
     "PlainCodec",
     "PlainFormat",
     "SigningKey",
+    "Source",
     "Trust",
     "Verify",
     "codec_for",

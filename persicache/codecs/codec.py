@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from persicache.codecs.envelope import Buffer
 
-__all__ = ["Codec", "Decoded", "Metadata", "Owner"]
+__all__ = ["Bytes", "Codec", "Decoded", "Metadata", "Owner", "Source"]
 
 
 class Owner(NamedTuple):
@@ -67,6 +67,30 @@ class Decoded(NamedTuple):
     cost_seconds: float
 
 
+class Source(Protocol):
+    """The bytes of an entry, and what the place knows about them."""
+
+    @property
+    def buffer(self) -> Buffer:
+        """The whole entry, the reader's own."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody but this user could have written it."""
+
+    @property
+    def stamp(self) -> object:
+        """Something hashable, the same for the same unchanged bytes; None if the place can't tell."""
+
+
+class Bytes(NamedTuple):
+    """Bytes that came from nowhere in particular, as a `Source`."""
+
+    buffer: Buffer
+    is_private: bool
+    stamp: object = None
+
+
 class Codec(Protocol):
     """Turns values into the bytes of entries, and back."""
 
@@ -114,19 +138,15 @@ class Codec(Protocol):
             If it would need a pickle that nobody would load again.
         """
 
-    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Decoded:
-        """Return the value of an entry; its large buffers lie in `data` where that is writable.
+    def decode(self, source: Source, owner: Owner) -> Decoded:
+        """Return the value of an entry; its large buffers lie in the source where that is writable.
 
         Parameters
         ----------
-        data : bytes-like
-            The whole entry, the caller's own.
+        source : Source
+            The whole entry.
         owner : Owner
             Whose entry it should be.
-        is_private : bool
-            Whether nobody but this user could have written it.
-        stamp : hashable, optional
-            The same for the same unchanged bytes; None if the place can't tell.
 
         Raises
         ------

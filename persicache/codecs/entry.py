@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from persicache.codecs import compression as compressions
 from persicache.codecs import envelope, pickled
-from persicache.codecs.codec import Decoded, Metadata, Owner
+from persicache.codecs.codec import Decoded, Metadata, Owner, Source
 from persicache.codecs.envelope import Buffer
 from persicache.codecs.frames import ArrowFrames, InexactFrame
 from persicache.codecs.tree import NotATree, pack_tree, unpack_tree
@@ -90,9 +90,10 @@ class EntryCodec:
 
     Examples
     --------
+    >>> from persicache.codecs import Bytes
     >>> codec, owner = EntryCodec(), Owner("k", "k", "here")
     >>> entry = b"".join(codec.encode([1, "two"], owner, is_private=True))
-    >>> codec.decode(entry, owner, is_private=True).value
+    >>> codec.decode(Bytes(entry, is_private=True), owner).value
     [1, 'two']
     """
 
@@ -163,21 +164,22 @@ class EntryCodec:
         except pickled.CannotPickle as why:
             raise UnencodableValue(key=owner.key, reason=str(why)) from why
 
-    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Decoded:
+    def decode(self, source: Source, owner: Owner) -> Decoded:
         key, text, place = owner
+        data = source.buffer
         opened = envelope.open_envelope(
             data, ad=self._ad(text), key=key, place=place, signing_keys=self._keys
         )
         body, buffers = opened.body, []
         if opened.n_buffers:
-            buffers = self._buffers(data, opened, owner, stamp)
+            buffers = self._buffers(source, opened, owner)
             if opened.body_in_buffer:
                 body = buffers.pop()
         if opened.codec == TREE:
             value = self._load_tree(body, buffers, owner)
         elif opened.codec == PICKLE:
             is_signed = opened.is_signed and bool(self._keys)
-            self._trust.check_load(is_private=is_private, is_signed=is_signed, key=key, place=place)
+            self._trust.check_load(is_private=source.is_private, is_signed=is_signed, key=key, place=place)
             value = self._load_pickle(body, buffers, owner)
         else:
             raise UnknownCodec(key=key, place=place, reason=f"codec {opened.codec} is unknown here")
@@ -186,9 +188,8 @@ class EntryCodec:
     def _ad(self, text: str) -> bytes:
         return envelope.associated_data(self._namespace, text)
 
-    def _buffers(
-        self, data: Buffer, opened: envelope.Envelope, owner: Owner, stamp: object
-    ) -> list[Buffer]:
+    def _buffers(self, source: Source, opened: envelope.Envelope, owner: Owner) -> list[Buffer]:
+        data, stamp = source.buffer, source.stamp
         seen = (stamp, opened.digest)
         is_first = self._verify == "first" and stamp is not None and seen not in self._verified
         trusted = self._verify == "header" or (

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from persicache.codecs import arrays, pickled
-from persicache.codecs.codec import Decoded, Metadata, Owner
+from persicache.codecs.codec import Decoded, Metadata, Owner, Source
 from persicache.codecs.envelope import Buffer
 from persicache.codecs.trust import Trust
 from persicache.errors import (
@@ -105,11 +105,13 @@ class PlainCodec:
         except Exception as error:
             raise UnencodableValue(key=owner.key, reason=f"{type(error).__name__}: {error}") from error
 
-    def decode(self, data: Buffer, owner: Owner, *, is_private: bool, stamp: object = None) -> Decoded:  # noqa: ARG002 - the protocol's
+    def decode(self, source: Source, owner: Owner) -> Decoded:
         if self._plain.runs_code:
-            self._trust.check_load(is_private=is_private, is_signed=False, key=owner.key, place=owner.place)
+            self._trust.check_load(
+                is_private=source.is_private, is_signed=False, key=owner.key, place=owner.place
+            )
         try:
-            return Decoded(self._plain.load(data), math.nan)
+            return Decoded(self._plain.load(source.buffer), math.nan)
         except MissingDependency:
             raise
         except (AttributeError, ImportError) as error:

@@ -54,7 +54,7 @@ class Entries:
     def decode(self, key: object, where: KeyName, blob: Blob) -> Decoded:
         """Return the value in `blob`."""
         owner = _new(Owner, (key, where.text, self.place))
-        return self.codec.decode(blob.buffer, owner, is_private=blob.is_private, stamp=blob.stamp)
+        return self.codec.decode(blob, owner)
 
     def save(
         self,

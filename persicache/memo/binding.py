@@ -41,8 +41,6 @@ class Binder:
         if unknown := ignored - parameters.keys():
             raise ValueError(f"ignore names {sorted(unknown)}, but {self.signature} has no such parameter")
         self.names: tuple[str, ...] = tuple(name for name in parameters if name not in ignored)
-        #: What an error calls each of them.
-        self.paths = tuple(f"argument {name!r}" for name in self.names)
         kinds = [parameter.kind for parameter in parameters.values()]
         # Most functions take plain parameters, and most calls are positional and complete.
         self._n_plain = len(kinds) if not ignored and all(kind in _POSITIONAL for kind in kinds) else -1

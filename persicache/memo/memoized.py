@@ -11,8 +11,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
-from blake3 import blake3
-
 from persicache.errors import (
     BackendError,
     BlobNotFound,
@@ -23,7 +21,7 @@ from persicache.errors import (
     UntrustedPickle,
     VersionConflict,
 )
-from persicache.keys import Fingerprint, KeyName, encode_prefix, feed, fingerprint
+from persicache.keys import Fingerprint, KeyName, digest, digest_call, encode_prefix, fingerprint
 from persicache.mappings import Entries
 from persicache.memo.binding import Binder
 from persicache.memo.stats import Counters, Stats
@@ -121,7 +119,6 @@ class MemoizedFunction(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result of this call, or compute and store it."""
         where = self._locate(args, kwargs)
-        start = self._clock()
         expect: Expectation = ABSENT
         try:
             found = self._entries.load(where.text, where)
@@ -133,7 +130,7 @@ class MemoizedFunction(Generic[P, R]):
         except (BackendError, UntrustedPickle) as error:
             self._trouble(error, f"{self._label} could not look up a result: {error}")
         else:
-            self._counters.hit(found.cost_seconds, self._clock() - start)
+            self._counters.hit(found.cost_seconds)
             return found.value  # type: ignore[no-any-return]
         return self._compute(where, expect, args, kwargs)
 
@@ -166,11 +163,9 @@ class MemoizedFunction(Generic[P, R]):
             )
 
     def _locate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeyName:
-        self.code_digest()
-        said = bytearray(self._salt)
-        for value, path in zip(self._bind(args, kwargs), self._bind.paths, strict=True):
-            feed(said, value, path=path)
-        digest = blake3(said).digest().hex()  # twice as fast as hexdigest()
+        if self._fingerprint is None or not self._fingerprint.is_current():
+            self.code_digest()
+        digest = digest_call(self._salt, self._bind.names, self._bind(args, kwargs)).hex()
         text = f"{self._prefix}{digest[:2]}/{digest[2:]}"
         return _new(KeyName, (text + self._entries.extension, text))
 
@@ -180,9 +175,7 @@ class MemoizedFunction(Generic[P, R]):
         if code is None or not code.is_current():
             # Race: two threads may do this at once; both find the same.
             code = fingerprint(self.__wrapped__, code=self._code)
-            salt = bytearray(code.digest)
-            feed(salt, self._version, path="version")
-            self._salt = bytes(salt)
+            self._salt = digest((code.digest, self._version), path="version")
             self._fingerprint = code
         return code.digest
 

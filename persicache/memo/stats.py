@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from typing import NamedTuple
+from collections import deque
+from typing import Final, NamedTuple
 
 __all__ = ["Counters", "Stats"]
 
@@ -22,7 +24,7 @@ class Stats(NamedTuple):
     seconds_computing : float
         Time spent in the function.
     seconds_saved : float
-        Time that the hits would have taken to compute, less the time they took.
+        Time that the results of the hits took when they were computed.
     """
 
     hits: int = 0
@@ -33,20 +35,23 @@ class Stats(NamedTuple):
 
 
 class Counters:
-    """Counts under a lock, because ``+=`` loses counts between threads."""
+    """Counts that several threads add to."""
+
+    #: So many hits are noted before they are added up.
+    MOST_NOTED: Final = 4096
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stats = Stats()
-        self._hits = 0
-        self._saved = 0.0
+        self._costs: deque[float] = deque()
 
-    def hit(self, cost_seconds: float, load_seconds: float) -> None:
-        """Count a hit whose value cost so much when it was computed."""
-        with self._lock:
-            self._hits += 1
-            if cost_seconds == cost_seconds:  # noqa: PLR0124 - not NaN, on the path of every hit
-                self._saved += cost_seconds - load_seconds
+    def hit(self, cost_seconds: float) -> None:
+        """Count a hit whose value took so long to compute, NaN if unknown."""
+        # Appending is atomic, and on the path of every hit a lock would cost as much as a lookup.
+        costs = self._costs
+        costs.append(cost_seconds)
+        if len(costs) > self.MOST_NOTED:
+            self.stats()
 
     def miss(self, seconds: float) -> None:
         """Count a miss that took so long to compute."""
@@ -62,6 +67,10 @@ class Counters:
             self._stats = self._stats._replace(errors=self._stats.errors + 1)
 
     def stats(self) -> Stats:
-        """Return the counts."""
+        """Add up what was noted, and return the counts."""
         with self._lock:
-            return self._stats._replace(hits=self._hits, seconds_saved=self._saved)
+            costs = [self._costs.popleft() for _ in range(len(self._costs))]
+            old = self._stats
+            saved = old.seconds_saved + sum(cost for cost in costs if not math.isnan(cost))
+            self._stats = old._replace(hits=old.hits + len(costs), seconds_saved=saved)
+            return self._stats

@@ -12,7 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["ABSENT", "ANY", "Blob", "BlobInfo", "Buffer", "Expectation", "Identify", "Storage", "Version"]
+__all__ = [
+    "ABSENT",
+    "ANY",
+    "Blob",
+    "BlobInfo",
+    "Buffer",
+    "Expectation",
+    "Identify",
+    "LoadedBlob",
+    "Storage",
+    "Version",
+]
 
 #: Bytes in memory: `bytes`, `bytearray`, or a one-dimensional contiguous `memoryview` of bytes.
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -60,53 +71,72 @@ class BlobInfo(NamedTuple):
     modified: float
 
 
-class Blob:
+class Blob(Protocol):
     """The bytes of a blob, as they were at one moment.
+
+    What few readers ask for is found out when it is asked for.
+    """
+
+    @property
+    def buffer(self) -> Buffer:
+        """The bytes, the reader's own: changing them changes nothing stored.
+
+        From 64 KiB on they are writable; smaller ones may be immutable `bytes`, which are
+        faster to read.
+        """
+
+    @property
+    def version(self) -> Version:
+        """The version that these very bytes have."""
+
+    @property
+    def modified(self) -> float:
+        """When it was last written, in POSIX seconds."""
+
+    @property
+    def stamp(self) -> object:
+        """Something hashable, or None where the place can't tell.
+
+        Two blobs of a process with equal stamps are the same unchanged bytes at the same
+        place, so that what was verified once need not be again.
+        """
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody but this user could have written these bytes."""
+
+
+class LoadedBlob:
+    """A blob that came with what there is to know about it.
 
     Parameters
     ----------
-    buffer : Buffer
-        The bytes, the reader's own: changing them changes nothing stored. From 64 KiB on they
-        are writable; smaller ones may be immutable `bytes`, which are faster to read.
-    version : str or callable
-        The version that these very bytes have; or what finds it out from this blob when it
-        is first asked for, since few readers ask.
+    buffer, version, stamp, is_private
+        As for `Blob`.
     modified : float or callable
         When it was last written, in POSIX seconds; or what asks the place, where that is
         another request.
-    stamp : object, optional
-        Hashable; two blobs of a process with equal stamps are the same unchanged bytes at
-        the same place, so that what was verified once need not be again. None where the
-        place can't tell.
-    is_private : bool, default False
-        Whether nobody but this user could have written these bytes.
     """
 
-    __slots__ = ("_modified", "_version", "buffer", "is_private", "stamp")
+    __slots__ = ("_modified", "buffer", "is_private", "stamp", "version")
 
     def __init__(
         self,
         buffer: Buffer,
-        version: Version | Callable[[Blob], Version],
+        version: Version,
         modified: float | Callable[[], float],
+        *,
         stamp: object = None,
-        is_private: bool = False,  # noqa: FBT001, FBT002 - five positional arguments are read 200,000 times a second
+        is_private: bool = False,
     ) -> None:
         self.buffer = buffer
-        self._version = version
+        self.version = version
         self._modified = modified
         self.stamp = stamp
         self.is_private = is_private
 
     def __repr__(self) -> str:
-        return f"<Blob of {len(self.buffer)} bytes, version {self.version}>"
-
-    @property
-    def version(self) -> Version:
-        """The version that these very bytes have."""
-        if not isinstance(self._version, str):
-            self._version = self._version(self)
-        return self._version
+        return f"<LoadedBlob of {len(self.buffer)} bytes, version {self.version}>"
 
     @property
     def modified(self) -> float:
@@ -215,11 +245,8 @@ class Storage(Protocol):
             If some could not be written; the others are.
         """
 
-    def remove_many(self, names: Iterable[str]) -> int:
-        """Remove those of `names` that exist; return how many there were.
-
-        A place that isn't told which of them existed (S3) counts every name, since asking
-        for each would cost more than the removal.
+    def remove_many(self, names: Iterable[str]) -> None:
+        """Remove those of `names` that exist; which did, not every place (S3) is told.
 
         Raises
         ------

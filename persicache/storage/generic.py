@@ -12,7 +12,7 @@ from typing import Any
 from blake3 import blake3
 
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported, ReadOnlyPlace
-from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Version
+from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, LoadedBlob, Version
 from persicache.storage.contents import MAP_FROM_NBYTES
 from persicache.storage.draft import DRAFT_PREFIX
 from persicache.storage.failure import failure
@@ -169,8 +169,8 @@ class FsspecStorage:
     def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
         return write_each(self, items)
 
-    def remove_many(self, names: Iterable[str]) -> int:
-        return remove_each(self, names)
+    def remove_many(self, names: Iterable[str]) -> None:
+        remove_each(self, names)
 
     def close(self) -> None:
         self._made.pop()
@@ -185,7 +185,7 @@ class FsspecStorage:
     def _blob(self, name: str, data: bytes) -> Blob:
         buffer = data if len(data) < MAP_FROM_NBYTES else bytearray(data)
         version = head_version(self._identify, [data]) or _digest(data)
-        return Blob(buffer, version, lambda: self.stat(name).modified)
+        return LoadedBlob(buffer, version, lambda: self.stat(name).modified)
 
     def _check_change(self, name: str, expect: Expectation | Version) -> None:
         check_name(name)

@@ -10,14 +10,15 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported
 from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Version
 from persicache.storage.contents import contents
 from persicache.storage.draft import DRAFT_PREFIX
 from persicache.storage.failure import failure
-from persicache.storage.files import READ_FLAGS, Files, Stamp, irregular, stamp_of, stamp_version
+from persicache.storage.file_blob import FileBlob
+from persicache.storage.files import READ_FLAGS, Files, irregular
 from persicache.storage.folders import is_private, sync_folder
 from persicache.storage.loops import read_each
 from persicache.storage.names import check_name, check_prefix
@@ -26,6 +27,7 @@ from persicache.storage.walk import walk
 __all__ = ["LocalStorage"]
 
 _DAY_SECONDS: Final = 86_400.0
+S_IFMT: Final = 0o170000  # the part of a mode that says what kind of file it is
 
 
 class LocalStorage:
@@ -101,18 +103,14 @@ class LocalStorage:
             self._refuse(error, name)
         try:
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
+            if status.st_mode & S_IFMT != stat.S_IFREG:
                 raise irregular()
             buffer = contents(fd, status.st_size)
         except OSError as error:
             self._refuse(error, name)
         finally:
             os.close(fd)
-        owned = is_private(status) and self._is_private_folder(name.rpartition("/")[0])
-        blob = Blob(buffer, self._version_of, status.st_mtime, stamp_of(status), owned)
-        if type(buffer) is not bytes:
-            _ = blob.version  # found out before the reader can change the bytes
-        return blob
+        return FileBlob(buffer, status, self._is_private_file, name, self._identify)
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         check_name(name)
@@ -167,7 +165,7 @@ class LocalStorage:
             raise errors[0]
         return versions
 
-    def remove_many(self, names: Iterable[str]) -> int:
+    def remove_many(self, names: Iterable[str]) -> None:
         removed = []
         errors: list[BackendError] = []
         for name in names:
@@ -179,7 +177,6 @@ class LocalStorage:
             self._sync(removed)
         if errors:
             raise errors[0]
-        return len(removed)
 
     def close(self) -> None:
         self._private_folders.clear()
@@ -215,15 +212,14 @@ class LocalStorage:
             return True
         return False
 
-    def _version_of(self, blob: Blob) -> Version:
-        carried = None if self._identify is None else self._identify(blob.buffer)
-        return stamp_version(cast("Stamp", blob.stamp)) if carried is None else carried
-
     def _sync(self, names: Iterable[str]) -> None:
         if self._durable:
             for folder in {os.path.dirname(f"{self._root}/{name}") for name in names}:
                 with contextlib.suppress(FileNotFoundError):  # removed with what was in it
                     sync_folder(folder)
+
+    def _is_private_file(self, status: os.stat_result, name: str) -> bool:
+        return is_private(status) and self._is_private_folder(name.rpartition("/")[0])
 
     def _is_private_folder(self, folder: str) -> bool:
         known = self._private_folders.get(folder)

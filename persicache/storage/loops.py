@@ -34,15 +34,13 @@ def write_each(storage: Storage, items: Mapping[str, Sequence[Buffer]]) -> dict[
     return versions
 
 
-def remove_each(storage: Storage, names: Iterable[str]) -> int:
+def remove_each(storage: Storage, names: Iterable[str]) -> None:
     """Remove every name that can be removed, then raise the first error there was."""
-    count = 0
     errors = []
     for name in names:
         try:
-            count += storage.remove(name)
+            storage.remove(name)
         except BackendError as error:
             errors.append(error)
     if errors:
         raise errors[0]
-    return count

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from persicache.errors import BlobNotFound, VersionConflict
-from persicache.storage.blob import ABSENT, ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Version
+from persicache.storage.blob import (
+    ABSENT,
+    ANY,
+    Blob,
+    BlobInfo,
+    Buffer,
+    Expectation,
+    Identify,
+    LoadedBlob,
+    Version,
+)
 from persicache.storage.contents import MAP_FROM_NBYTES
 from persicache.storage.loops import read_each, remove_each, write_each
 from persicache.storage.names import (
@@ -90,7 +100,7 @@ class MemoryStorage:
             version, is_ours = self._version_of(file)
             modified = file.modified.timestamp()
         stamp = (self._root, name, version) if is_ours else None
-        return Blob(buffer, version, modified, stamp, is_private=True)
+        return LoadedBlob(buffer, version, modified, stamp=stamp, is_private=True)
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         check_name(name)
@@ -131,8 +141,8 @@ class MemoryStorage:
     def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
         return write_each(self, items)
 
-    def remove_many(self, names: Iterable[str]) -> int:
-        return remove_each(self, names)
+    def remove_many(self, names: Iterable[str]) -> None:
+        remove_each(self, names)
 
     def close(self) -> None:
         """Hold nothing open, so give nothing back."""

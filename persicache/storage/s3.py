@@ -171,23 +171,21 @@ class S3Storage:
             raise errors[0]
         return versions
 
-    def remove_many(self, names: Iterable[str]) -> int:
+    def remove_many(self, names: Iterable[str]) -> None:
         client = self._client.get()
 
-        async def remove(keys: list[str]) -> int | BackendError:
+        async def remove(keys: list[str]) -> BackendError | None:
             try:
                 await client.delete_many(keys)
             except BackendError as error:
                 return error
-            return len(keys)
+            return None
 
         keys = (self._key(name) for name in names)
         batches = iter(lambda: list(islice(keys, _MOST_REMOVED)), [])
-        results = list(in_flight(client.loop, remove, batches, limit=4))
-        for result in results:
-            if isinstance(result, BackendError):
-                raise result
-        return sum(result for result in results if isinstance(result, int))
+        for error in list(in_flight(client.loop, remove, batches, limit=4)):
+            if error is not None:
+                raise error
 
     def close(self) -> None:
         client = self._client.pop()

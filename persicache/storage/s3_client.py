@@ -11,7 +11,7 @@ import fsspec
 import fsspec.asyn
 
 from persicache.errors import BlobNotFound, MissingDependency, VersionConflict
-from persicache.storage.blob import ABSENT, ANY, Blob, Buffer, Expectation, Version
+from persicache.storage.blob import ABSENT, ANY, Blob, Buffer, Expectation, LoadedBlob, Version
 from persicache.storage.failure import failure
 from persicache.storage.inflight import IN_FLIGHT
 from persicache.storage.s3_answer import is_passing, kind_of
@@ -111,7 +111,7 @@ class Bucket:
                 await self.refuse(error, name=name, action="read")
             version = etag_of(response)
             self._lineages.note(key, version, response)
-            return Blob(buffer, version, response["LastModified"].timestamp())
+            return LoadedBlob(buffer, version, response["LastModified"].timestamp())
         raise AssertionError
 
     async def head(self, key: str, *, name: str) -> dict[str, Any]:

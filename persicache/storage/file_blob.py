@@ -1,0 +1,75 @@
+"""The bytes of one file, and what its status tells about them: `FileBlob`."""
+
+# ruff: noqa: D102 - the Protocol owns the docstrings
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from persicache.storage.blob import Buffer, Identify, Version
+from persicache.storage.files import stamp_of, stamp_version
+
+__all__ = ["FileBlob"]
+
+
+class FileBlob:
+    """A `Blob` that was read from a file.
+
+    Parameters
+    ----------
+    buffer : Buffer
+        The bytes.
+    status : os.stat_result
+        The file's status when they were read.
+    is_private_file : callable
+        From status and name to whether nobody but this user could have written the file.
+    name : str
+        Its name.
+    identify : callable or None
+        From the head of a file to the version that it carries.
+    """
+
+    __slots__ = ("_identify", "_is_private_file", "_name", "_status", "_version", "buffer")
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        status: os.stat_result,
+        is_private_file: Callable[[os.stat_result, str], bool],
+        name: str,
+        identify: Identify | None,
+    ) -> None:
+        self.buffer = buffer
+        self._status = status
+        self._is_private_file = is_private_file
+        self._name = name
+        self._identify = identify
+        self._version: Version | None = None
+        if type(buffer) is not bytes:
+            self._version = self._find_version()  # before the reader can change the bytes
+
+    def __repr__(self) -> str:
+        return f"<FileBlob of {len(self.buffer)} bytes, version {self.version}>"
+
+    @property
+    def version(self) -> Version:
+        if self._version is None:
+            self._version = self._find_version()
+        return self._version
+
+    @property
+    def modified(self) -> float:
+        return self._status.st_mtime
+
+    @property
+    def stamp(self) -> object:
+        return stamp_of(self._status)
+
+    @property
+    def is_private(self) -> bool:
+        return self._is_private_file(self._status, self._name)
+
+    def _find_version(self) -> Version:
+        carried = None if self._identify is None else self._identify(self.buffer)
+        return stamp_version(stamp_of(self._status)) if carried is None else carried
