@@ -20,6 +20,7 @@ __all__ = [
     "drop_copy",
     "is_concurrent",
     "is_read_only",
+    "keeps_copies",
     "make_filesystem",
     "modified_in",
     "renames",
@@ -86,6 +87,11 @@ def renames(filesystem: Any) -> bool:
     """
     inner = _innermost(filesystem)
     return not inner.async_impl and type(inner).mv is not AbstractFileSystem.mv
+
+
+def keeps_copies(filesystem: Any) -> bool:
+    """Return whether `filesystem` reads from copies of its own, which are not safe under threads."""
+    return isinstance(filesystem, CachingFileSystem)
 
 
 def drop_copy(filesystem: Any, path: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from persicache.storage.filesystem import (
     drop_copy,
     is_concurrent,
     is_read_only,
+    keeps_copies,
     make_filesystem,
     modified_in,
     renames,
@@ -69,6 +71,7 @@ class FsspecStorage:
         self._identify = identify
         self._secrets = secrets_in(self._options)
         self._made = PerProcess(self._make)
+        self._copying = PerProcess(threading.Lock)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (self._url, self._options, self._identify)
@@ -94,15 +97,14 @@ class FsspecStorage:
 
     def read(self, name: str) -> Blob:
         check_name(name)
-        with self._trouble("read", name):
-            filesystem, path = self._locate(name)
-            return self._blob(name, filesystem.cat_file(path))
+        with self._at("read", name) as (filesystem, path):
+            data = filesystem.cat_file(path)
+        return self._blob(name, data)
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         self._check_change(name, expect)
         data = b"".join(chunks)
-        with self._trouble("write", name):
-            filesystem, path = self._locate(name)
+        with self._at("write", name) as (filesystem, path):
             self._check_writable(filesystem, f"write {name!r}")
             _put(filesystem, path, data)
             drop_copy(filesystem, path)
@@ -111,8 +113,7 @@ class FsspecStorage:
     def remove(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
         self._check_change(name, expect)
         try:
-            with self._trouble("remove", name):
-                filesystem, path = self._locate(name)
+            with self._at("remove", name) as (filesystem, path):
                 self._check_writable(filesystem, f"remove {name!r}")
                 # Object stores remove what isn't there without a word.
                 if filesystem.info(path)["type"] != "file":
@@ -125,8 +126,7 @@ class FsspecStorage:
 
     def stat(self, name: str) -> BlobInfo:
         check_name(name)
-        with self._trouble("read", name):
-            filesystem, path = self._locate(name)
+        with self._at("read", name) as (filesystem, path):
             info = filesystem.info(path)
             if info["type"] != "file":
                 raise FileNotFoundError(path)
@@ -135,8 +135,7 @@ class FsspecStorage:
     def version(self, name: str) -> Version:
         check_name(name)
         if self._identify is not None:
-            with self._trouble("read", name):
-                filesystem, path = self._locate(name)
+            with self._at("read", name) as (filesystem, path):
                 carried = self._identify(filesystem.cat_file(path, start=0, end=_HEAD_NBYTES))
                 if carried is not None:
                     return carried
@@ -148,7 +147,7 @@ class FsspecStorage:
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
         with self._trouble("read", "several blobs"):
-            filesystem, _ = self._made.get()
+            filesystem, root = self._made.get()
         if not is_concurrent(filesystem):
             yield from read_each(self, names)
             return
@@ -157,7 +156,7 @@ class FsspecStorage:
             check_name(name)
             try:
                 with self._trouble("read", name):
-                    data = await filesystem._cat_file(self._locate(name)[1])  # noqa: SLF001 - fsspec's asynchronous API
+                    data = await filesystem._cat_file(root + name)  # noqa: SLF001 - fsspec's asynchronous API
             except BlobNotFound:
                 return name, None
             return name, self._blob(name, data)
@@ -178,9 +177,14 @@ class FsspecStorage:
     def _make(self) -> tuple[Any, str]:
         return make_filesystem(self._url, self._options)
 
-    def _locate(self, name: str) -> tuple[Any, str]:
-        filesystem, root = self._made.get()
-        return filesystem, root + name
+    @contextlib.contextmanager
+    def _at(self, action: str, name: str) -> Iterator[tuple[Any, str]]:
+        """Give the filesystem and the path of a name, to do something there."""
+        with self._trouble(action, name):
+            filesystem, root = self._made.get()
+            # Race: of two threads, one could keep a copy of what the other has just replaced.
+            with self._copying.get() if keeps_copies(filesystem) else contextlib.nullcontext():
+                yield filesystem, root + name
 
     def _blob(self, name: str, data: bytes) -> Blob:
         buffer = data if len(data) < MAP_FROM_NBYTES else bytearray(data)
