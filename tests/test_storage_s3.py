@@ -380,10 +380,11 @@ def test_one_of_many_creates(s3):
     assert sum(in_spawned(create, arguments)) == 20
 
 
-def test_processes_lose_no_update(storage, s3):
+@pytest.mark.timeout(600)  # some 6,700 requests to a server that takes 10 ms for each
+def test_eight_processes_lose_no_update(storage, s3):
     storage.write("counter", [b"0"])
-    in_spawned(count_up, [(s3.url, s3.storage_options, 20)] * 3)
-    assert storage.read("counter").buffer == b"60"
+    in_spawned(count_up, [(s3.url, s3.storage_options, 200, 0.1)] * 8)
+    assert storage.read("counter").buffer == b"1600"
 
 
 def test_a_file_of_chunks_reads_like_their_sum():
