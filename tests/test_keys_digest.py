@@ -36,7 +36,7 @@ from hypothesis.extra import numpy as hnp
 
 import persicache
 from persicache.errors import UndigestibleValue
-from persicache.keys import digest, digest_call, feed, register_digest
+from persicache.keys import CallDigest, digest, feed, register_digest
 
 
 class Color(enum.Enum):
@@ -628,18 +628,22 @@ def test_dataclasses_say_their_state_themselves_if_they_want():
     assert digest(Stateful(1, threading.Lock())) == digest(Stateful(1))
 
 
+def call(salt, names, values):
+    return CallDigest(salt, names)(values)
+
+
 def test_calls():
     names = ("x", "y")
-    assert digest_call(b"", names, (1, 2)) == digest_call(b"", names, (1, 2))
+    assert call(b"", names, (1, 2)) == call(b"", names, (1, 2))
     several = [
         *((b"", names, (1, 2)), (b"a", names, (1, 2)), (b"", names, (2, 1)), (b"", ("x", "z"), (1, 2))),
         *((b"", ("x",), (1,)), ((b"", 1), names, (1, 2)), (b"", names, ((1,), 2)), (b"", (), ())),
     ]
-    assert len(set(itertools.starmap(digest_call, several))) == len(several)
+    assert len(set(itertools.starmap(call, several))) == len(several)
     with pytest.raises(UndigestibleValue, match=r"argument 'y'\[0\]"):
-        digest_call(b"", names, (1, [object()]))
+        call(b"", names, (1, [object()]))
     with pytest.raises(UndigestibleValue, match="salt"):
-        digest_call(object(), names, (1, 2))
+        call(object(), names, (1, 2))
 
 
 SAMPLE = """

@@ -40,6 +40,7 @@ SigningKey = str | bytes | Sequence[str | bytes]
 TREE: Final = 1
 PICKLE: Final = 2
 FORMAT_VERSION: Final = "0.1"
+ARROW: Final = ArrowFrames()
 _new: Final = tuple.__new__  # a third of the time of Decoded(...), on the path of every hit
 #: Keys of our own in the metadata map.
 OWN: Final = ("created", "key", "writer")
@@ -112,7 +113,7 @@ class EntryCodec:
     ) -> None:
         if verify not in get_args(Verify):
             raise ValueError(f"verify must be one of {get_args(Verify)}, not {verify!r}")
-        self._namespace = namespace
+        self._ad = envelope.associated_data(namespace)
         self._compression = compressions.named(compression)
         self._keys = signing_keys(signing_key)
         self._trust = Trust(allow_pickle=allow_pickle, signs=bool(self._keys))
@@ -145,7 +146,7 @@ class EntryCodec:
             metadata=msgpack.packb(about),
             body=body,
             buffers=buffers,
-            ad=self._ad(owner.text),
+            ad=self._ad + owner.text.encode(),
             compression=self._compression,
             signing_key=self._keys[0] if self._keys else None,
             cost_seconds=math.nan if cost_seconds is None else cost_seconds,
@@ -154,7 +155,7 @@ class EntryCodec:
     def _pack(self, value: object, owner: Owner, *, is_private: bool) -> tuple[int, bytes, list[Any]]:
         pickles = self._trust.can_store(is_private=is_private)
         try:
-            return TREE, *pack_tree(value, frames=None if pickles else ArrowFrames())
+            return TREE, *pack_tree(value, frames=None if pickles else ARROW)
         except (NotATree, InexactFrame) as why:
             if not pickles:
                 reason = f"its value can only be stored as a pickle ({why})"
@@ -168,7 +169,7 @@ class EntryCodec:
         key, text, place = owner
         data = source.buffer
         opened = envelope.open_envelope(
-            data, ad=self._ad(text), key=key, place=place, signing_keys=self._keys
+            data, self._ad + text.encode(), key=key, place=place, signing_keys=self._keys
         )
         body, buffers = opened.body, []
         if opened.n_buffers:
@@ -184,9 +185,6 @@ class EntryCodec:
         else:
             raise UnknownCodec(key=key, place=place, reason=f"codec {opened.codec} is unknown here")
         return _new(Decoded, (value, opened.cost_seconds))
-
-    def _ad(self, text: str) -> bytes:
-        return envelope.associated_data(self._namespace, text)
 
     def _buffers(self, source: Source, opened: envelope.Envelope, owner: Owner) -> list[Buffer]:
         data, stamp = source.buffer, source.stamp
@@ -205,7 +203,7 @@ class EntryCodec:
 
     def _load_tree(self, body: Buffer, buffers: list[Any], owner: Owner) -> Any:
         try:
-            return unpack_tree(body, buffers, frames=ArrowFrames())
+            return unpack_tree(body, buffers, frames=ARROW)
         except MissingDependency:
             raise
         except Exception as error:
@@ -225,9 +223,9 @@ class EntryCodec:
     def metadata(self, data: Buffer, owner: Owner) -> Metadata:
         key, text, place = owner
         opened = envelope.open_envelope(
-            data, ad=self._ad(text), key=key, place=place, signing_keys=self._keys
+            data, self._ad + text.encode(), key=key, place=place, signing_keys=self._keys
         )
-        about = msgpack.unpackb(opened.metadata)
+        about = msgpack.unpackb(envelope.peek_metadata(data))
         extra = {name: value for name, value in about.items() if name not in OWN}
         return Metadata(about["created"], opened.cost_seconds, about["key"], about["writer"], extra)
 

@@ -17,8 +17,9 @@ offset                  bytes  field
 48                      8      length of the whole entry
 56                      8      what the value cost to compute: float64 seconds, NaN if unknown
 64                      32     digest: blake3 of ``AD``, bytes 0-63, and bytes 128 to the
-                               end of the body, ``AD`` being the lengths (4 bytes each) of
-                               namespace and key text, then both in UTF-8
+                               end of the body, ``AD`` being the length of the namespace
+                               (4 bytes), the namespace and the key text, both in UTF-8
+                               (byte 0 can't be a part of UTF-8, so it ends the key)
 96                      32     if signed: keyed blake3 of the digest; else zero
 128                     64 n   the buffer table, a record of 64 bytes a buffer:
 
@@ -76,14 +77,13 @@ BODY_IN_BUFFER: Final = 2
 ALL_FLAGS: Final = 3
 HEADER: Final = Struct("<8sBBBBI16sQQQd")
 RECORD: Final = Struct("<QQB15s32s")
-LENGTHS: Final = Struct("<II")
+LENGTH: Final = Struct("<I")
 HEAD_NBYTES: Final = 128
 NO_MAC: Final = bytes(32)
 NO_RESERVE: Final = bytes(15)
 #: Below it, one thread hashes faster than several.
 MANY_THREADS_NBYTES: Final = 1 << 20
-#: Below it, joining is faster than a call for each part.
-ONE_CALL_NBYTES: Final = 4096
+SMALL_NBYTES: Final = 16 * 1024
 #: Smaller bodies are not worth a compression.
 COMPRESSIBLE_NBYTES: Final = 4096
 
@@ -97,17 +97,23 @@ class Envelope(NamedTuple):
     digest: bytes
     n_buffers: int
     body_in_buffer: bool
-    metadata: Buffer
     body: Buffer
+    end: int
 
 
 _new = tuple.__new__  # a third of the time of Envelope(...), on the path of every hit
 
 
-def associated_data(namespace: str, key_text: str) -> bytes:
-    """Return the bytes that tie an entry to its key."""
-    space, key = namespace.encode(), key_text.encode()
-    return LENGTHS.pack(len(space), len(key)) + space + key
+def associated_data(namespace: str, key_text: str = "") -> bytes:
+    """Return the bytes that tie an entry to its key.
+
+    Examples
+    --------
+    >>> associated_data("ns") + b"key" == associated_data("ns", "key")
+    True
+    """
+    space = namespace.encode()
+    return LENGTH.pack(len(space)) + space + key_text.encode()
 
 
 def identify(head: Buffer) -> str | None:
@@ -118,7 +124,7 @@ def identify(head: Buffer) -> str | None:
 
 
 def peek_metadata(data: Buffer) -> bytes:
-    """Return the metadata that an entry claims to have, unverified; ValueError if it is none."""
+    """Return the metadata of an entry, as unverified as the entry; ValueError if it is none."""
     if identify(data) is None:
         raise ValueError("it doesn't begin like an entry of persicache")
     fields = HEADER.unpack_from(data)
@@ -210,8 +216,6 @@ def seal(
 
 def _digest(*parts: Buffer) -> bytes:
     nbytes = sum(map(len, parts))
-    if nbytes < ONE_CALL_NBYTES:
-        return blake3(b"".join(parts)).digest()
     hasher = blake3(max_threads=blake3.AUTO if nbytes >= MANY_THREADS_NBYTES else 1)
     for part in parts:
         hasher.update(part)
@@ -219,7 +223,7 @@ def _digest(*parts: Buffer) -> bytes:
 
 
 def open_envelope(
-    data: Buffer, *, ad: bytes, key: object, place: str, signing_keys: Sequence[bytes] = ()
+    data: Buffer, ad: bytes, *, key: object, place: str, signing_keys: Sequence[bytes] = ()
 ) -> Envelope:
     """Verify the head of an entry: everything but its buffers.
 
@@ -240,9 +244,48 @@ def open_envelope(
         If anything is not as it was written.
     """
     try:
-        return _open(data if type(data) is bytes else memoryview(data), ad, signing_keys)
+        nbytes = len(data)
+        codec, flags, cost, n, body_start, end = _read_header(data, nbytes)
+        if nbytes < SMALL_NBYTES and type(data) is bytes:
+            # Slices of a small one are cheaper copied than viewed.
+            view: bytes | memoryview = data
+            found = blake3(ad + data[:64] + data[HEAD_NBYTES:end]).digest()
+        else:
+            view = memoryview(data)
+            found = _digest(ad, view[:64], view[HEAD_NBYTES:end])
+        digest = bytes(view[64:96])
+        if found != digest:
+            raise _Corrupt("its checksum is wrong: it is damaged, or belongs to another key")
+        mac = bytes(view[96:HEAD_NBYTES])
+        if signing_keys or flags & SIGNED or mac != NO_MAC:
+            _check_signature(digest, mac, is_signed=flags & SIGNED, keys=signing_keys)
     except _Corrupt as why:
         raise why.kind(key=key, place=place, reason=str(why)) from None
+    body = view[body_start:end]
+    return _new(
+        Envelope, (codec, bool(flags & SIGNED), cost, digest, n, bool(flags & BODY_IN_BUFFER), body, end)
+    )
+
+
+def _read_header(data: Buffer, nbytes: int) -> tuple[int, int, float, int, int, int]:
+    """Return codec, flags, cost, number of buffers, and where the body starts and ends."""
+    if nbytes < HEAD_NBYTES:
+        raise _Corrupt(f"{nbytes} bytes are too few for an entry")
+    magic, version, flags, codec, zero, n, _, meta_nbytes, body_nbytes, total, cost = HEADER.unpack_from(
+        data
+    )
+    if magic != MAGIC:
+        raise _Corrupt("it doesn't begin like an entry of persicache")
+    if version > VERSION:
+        newest = f"it is of format version {version}, and this persicache reads up to {VERSION}; upgrade it"
+        raise _Corrupt(newest, NewerFormat)
+    body_start = HEAD_NBYTES + n * RECORD.size + meta_nbytes
+    end = body_start + body_nbytes
+    if version != VERSION or total != nbytes or end > total or zero or flags > ALL_FLAGS:
+        raise _Corrupt("its header contradicts its length: it is cut, or something follows it")
+    if not n and end != total:
+        raise _Corrupt("something follows its body")
+    return codec, flags, cost, n, body_start, end
 
 
 def open_buffers(
@@ -269,7 +312,7 @@ def open_buffers(
     view = memoryview(data)
     try:
         buffers: list[Buffer] = []
-        end = HEAD_NBYTES + opened.n_buffers * RECORD.size + len(opened.metadata) + len(opened.body)
+        end = opened.end
         for offset, record in _layout(view, opened.n_buffers, end):
             # What may be unpickled is verified on every read.
             is_body = opened.body_in_buffer and len(buffers) == opened.n_buffers - 1
@@ -288,46 +331,6 @@ class _Corrupt(Exception):
     def __init__(self, reason: str, kind: type[CorruptEntry] = CorruptEntry) -> None:
         super().__init__(reason)
         self.kind = kind
-
-
-def _open(data: bytes | memoryview, ad: bytes, signing_keys: Sequence[bytes]) -> Envelope:
-    nbytes = len(data)
-    if nbytes < HEAD_NBYTES:
-        raise _Corrupt(f"{nbytes} bytes are too few for an entry")
-    magic, version, flags, codec, zero, n, _, meta_nbytes, body_nbytes, total, cost = HEADER.unpack_from(
-        data
-    )
-    if magic != MAGIC:
-        raise _Corrupt("it doesn't begin like an entry of persicache")
-    if version > VERSION:
-        newest = f"it is of format version {version}, and this persicache reads up to {VERSION}; upgrade it"
-        raise _Corrupt(newest, NewerFormat)
-    meta_start = HEAD_NBYTES + n * RECORD.size
-    body_start = meta_start + meta_nbytes
-    end = body_start + body_nbytes
-    if version != VERSION or total != nbytes or end > total or zero or flags > ALL_FLAGS:
-        raise _Corrupt("its header contradicts its length: it is cut, or something follows it")
-    if not n and end != total:
-        raise _Corrupt("something follows its body")
-    digest = bytes(data[64:96])
-    if _digest(ad, data[:64], data[HEAD_NBYTES:end]) != digest:
-        raise _Corrupt("its checksum is wrong: it is damaged, or belongs to another key")
-    mac = bytes(data[96:HEAD_NBYTES])
-    if signing_keys or flags & SIGNED or mac != NO_MAC:
-        _check_signature(digest, mac, is_signed=flags & SIGNED, keys=signing_keys)
-    return _new(
-        Envelope,
-        (
-            codec,
-            bool(flags & SIGNED),
-            cost,
-            digest,
-            n,
-            bool(flags & BODY_IN_BUFFER),
-            data[meta_start:body_start],
-            data[body_start:end],
-        ),
-    )
 
 
 def _check_signature(digest: bytes, mac: bytes, *, is_signed: int, keys: Sequence[bytes]) -> None:

@@ -105,6 +105,8 @@ def pack_tree(value: object, *, frames: FrameCodec | None = None) -> tuple[bytes
 
 def unpack_tree(body: Any, buffers: list[Any], *, frames: FrameCodec | None = None) -> Any:
     """Return the value that `pack_tree` took apart; arrays lie in `buffers` without a copy."""
+    if not buffers and body[:1] and body[0] in _SCALARS:
+        return msgpack.unpackb(body, unicode_errors="surrogatepass")
     return _Unpacker(buffers, frames).load(body)
 
 
@@ -122,6 +124,17 @@ def _big_int(value: Any) -> msgpack.ExtType:
 
 #: What msgpack packs exactly; bytes are looked at one by one, because they may be large.
 _NATIVE: Final = frozenset({type(None), bool, int, float, str})
+#: First bytes of what msgpack unpacks without an extension: None, bool, numbers, str, bytes.
+_SCALARS: Final = frozenset(
+    [
+        *range(0x80),
+        *range(0xA0, 0xC1),
+        *range(0xC2, 0xC7),
+        *range(0xCA, 0xD4),
+        *range(0xD9, 0xDC),
+        *range(0xE0, 0x100),
+    ]
+)
 
 
 class _Packer:

@@ -2,19 +2,19 @@
 
 from persicache.keys.atoms import Key
 from persicache.keys.code import Fingerprint, fingerprint
-from persicache.keys.digest import digest, digest_call, feed
+from persicache.keys.digest import CallDigest, digest, feed
 from persicache.keys.names import KeyName, decode_name, encode_key, encode_prefix, name_of
 from persicache.keys.objects import register_digest
 from persicache.keys.texts import decode_text
 
 __all__ = [
+    "CallDigest",
     "Fingerprint",
     "Key",
     "KeyName",
     "decode_name",
     "decode_text",
     "digest",
-    "digest_call",
     "encode_key",
     "encode_prefix",
     "feed",

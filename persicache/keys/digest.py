@@ -13,7 +13,7 @@ from persicache.keys.writers import EXACT, Trouble, seal, write
 if TYPE_CHECKING:
     from persicache.keys.writers import Seen
 
-__all__ = ["digest", "digest_call", "feed"]
+__all__ = ["CallDigest", "digest", "feed"]
 
 
 def digest(value: object, *, path: str = "value") -> bytes:
@@ -88,53 +88,58 @@ def feed(out: bytearray, value: object, *, path: str = "value") -> None:
         raise _undigestible(path, error) from error
 
 
-def digest_call(salt: object, names: tuple[str, ...], values: tuple[object, ...]) -> bytes:
-    """Digest the arguments of a call.
+class CallDigest:
+    """Digests the arguments of a function's calls.
 
     Parameters
     ----------
     salt : object
         What is the same for all calls of the function: the digest of its code, a version.
-        Bytes are quickest.
     names : tuple of str
         The parameters.
-    values : tuple of object
-        As many arguments.
-
-    Returns
-    -------
-    bytes
-        32 bytes.
-
-    Raises
-    ------
-    UndigestibleValue
-        As for `digest`, naming the argument.
 
     Examples
     --------
-    >>> digest_call(b"", ("x", "y"), (1, 2)) == digest_call(b"", ("x", "y"), (2, 1))
+    >>> digest_call = CallDigest("f", ("x", "y"))
+    >>> digest_call((1, 2)) == digest_call((2, 1))
     False
-    >>> digest_call(b"", ("x", "y"), (1, [2, object()]))
+    >>> digest_call((1, [2, object()]))
     Traceback (most recent call last):
     persicache.errors.UndigestibleValue: argument 'y'[1] can't be digested: one bare object()...
     """
-    out = bytearray("\0".join(names).encode("utf-8"))
-    out += b";"
-    seen: Seen = {}
-    index = -1
-    try:
-        write(out, salt, seen)
-        for index, value in enumerate(values):  # noqa: B007 - the handler tells where it stopped
-            writer = EXACT.get(type(value))
-            if writer is not None:
-                writer(out, value, seen)
-            else:
-                write(out, value, seen)
-    except (Trouble, RecursionError) as error:
-        path = "the salt of the call" if index < 0 else f"argument {names[index]!r}"
-        raise _undigestible(path, error) from error
-    return seal(out)
+
+    __slots__ = ("_names", "_start")
+
+    def __init__(self, salt: object, names: tuple[str, ...]) -> None:
+        self._names = names
+        self._start = digest((salt, names), path="the salt of the call")
+
+    def __call__(self, values: tuple[object, ...]) -> bytes:
+        """Return the digest of a call, 32 bytes.
+
+        Parameters
+        ----------
+        values : tuple of object
+            As many arguments as there are names.
+
+        Raises
+        ------
+        UndigestibleValue
+            As for `digest`, naming the argument.
+        """
+        out = bytearray(self._start)
+        seen: Seen = {}
+        index = 0
+        try:
+            for index, value in enumerate(values):  # noqa: B007 - the handler tells where it stopped
+                writer = EXACT.get(type(value))
+                if writer is not None:
+                    writer(out, value, seen)
+                else:
+                    write(out, value, seen)
+        except (Trouble, RecursionError) as error:
+            raise _undigestible(f"argument {self._names[index]!r}", error) from error
+        return seal(out)
 
 
 def _undigestible(path: str, error: Trouble | RecursionError) -> UndigestibleValue:

@@ -21,7 +21,7 @@ from persicache.errors import (
     UntrustedPickle,
     VersionConflict,
 )
-from persicache.keys import Fingerprint, KeyName, digest, digest_call, encode_prefix, fingerprint
+from persicache.keys import CallDigest, Fingerprint, KeyName, encode_prefix, fingerprint
 from persicache.mappings import Entries
 from persicache.memo.binding import Binder
 from persicache.memo.stats import Counters, Stats
@@ -96,7 +96,7 @@ class MemoizedFunction(Generic[P, R]):
         self._label = _label(function)
         self._prefix = encode_prefix((self._label,))
         self._fingerprint: Fingerprint | None = None
-        self._salt = b""
+        self._digest_call = CallDigest(version, self._bind.names)
 
     def __repr__(self) -> str:
         stats = self.stats()
@@ -163,9 +163,10 @@ class MemoizedFunction(Generic[P, R]):
             )
 
     def _locate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeyName:
-        if self._fingerprint is None or not self._fingerprint.is_current():
+        code = self._fingerprint
+        if code is None or not code.is_current():
             self.code_digest()
-        digest = digest_call(self._salt, self._bind.names, self._bind(args, kwargs)).hex()
+        digest = self._digest_call(self._bind(args, kwargs)).hex()
         text = f"{self._prefix}{digest[:2]}/{digest[2:]}"
         return _new(KeyName, (text + self._entries.extension, text))
 
@@ -175,7 +176,7 @@ class MemoizedFunction(Generic[P, R]):
         if code is None or not code.is_current():
             # Race: two threads may do this at once; both find the same.
             code = fingerprint(self.__wrapped__, code=self._code)
-            self._salt = digest((code.digest, self._version), path="version")
+            self._digest_call = CallDigest((code.digest, self._version), self._bind.names)
             self._fingerprint = code
         return code.digest
 

@@ -6,11 +6,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 from persicache.storage.blob import Buffer, Identify, Version
 from persicache.storage.files import stamp_of, stamp_version
 
-__all__ = ["FileBlob"]
+__all__ = ["Facts", "FileBlob"]
+
+
+class Facts(NamedTuple):
+    """How to find out about a file what few readers ask for.
+
+    Attributes
+    ----------
+    is_private_file : callable
+        From status and name to whether nobody but this user could have written the file.
+    identify : callable or None
+        From the head of a file to the version that it carries.
+    """
+
+    is_private_file: Callable[[os.stat_result, str], bool]
+    identify: Identify | None
 
 
 class FileBlob:
@@ -22,30 +38,19 @@ class FileBlob:
         The bytes.
     status : os.stat_result
         The file's status when they were read.
-    is_private_file : callable
-        From status and name to whether nobody but this user could have written the file.
     name : str
         Its name.
-    identify : callable or None
-        From the head of a file to the version that it carries.
+    facts : Facts
+        How to find out more.
     """
 
-    __slots__ = ("_identify", "_is_private_file", "_name", "_status", "_version", "buffer")
+    __slots__ = ("_facts", "_name", "_status", "_version", "buffer")
 
-    def __init__(
-        self,
-        buffer: Buffer,
-        status: os.stat_result,
-        is_private_file: Callable[[os.stat_result, str], bool],
-        name: str,
-        identify: Identify | None,
-    ) -> None:
+    def __init__(self, buffer: Buffer, status: os.stat_result, name: str, facts: Facts) -> None:
         self.buffer = buffer
         self._status = status
-        self._is_private_file = is_private_file
         self._name = name
-        self._identify = identify
-        self._version: Version | None = None
+        self._facts = facts
         if type(buffer) is not bytes:
             self._version = self._find_version()  # before the reader can change the bytes
 
@@ -54,9 +59,7 @@ class FileBlob:
 
     @property
     def version(self) -> Version:
-        if self._version is None:
-            self._version = self._find_version()
-        return self._version
+        return self._version if type(self.buffer) is not bytes else self._find_version()
 
     @property
     def modified(self) -> float:
@@ -68,8 +71,9 @@ class FileBlob:
 
     @property
     def is_private(self) -> bool:
-        return self._is_private_file(self._status, self._name)
+        return self._facts.is_private_file(self._status, self._name)
 
     def _find_version(self) -> Version:
-        carried = None if self._identify is None else self._identify(self.buffer)
+        identify = self._facts.identify
+        carried = None if identify is None else identify(self.buffer)
         return stamp_version(stamp_of(self._status)) if carried is None else carried

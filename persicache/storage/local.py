@@ -17,7 +17,7 @@ from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Id
 from persicache.storage.contents import contents
 from persicache.storage.draft import DRAFT_PREFIX
 from persicache.storage.failure import failure
-from persicache.storage.file_blob import FileBlob
+from persicache.storage.file_blob import Facts, FileBlob
 from persicache.storage.files import READ_FLAGS, Files, irregular
 from persicache.storage.folders import is_private, sync_folder
 from persicache.storage.loops import read_each
@@ -67,6 +67,7 @@ class LocalStorage:
         self._identify = identify
         self._files = Files(self._root, durable=durable, identify=identify)
         self._private_folders: dict[str, bool] = {}
+        self._facts = Facts(self._is_private_file, identify)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (self._root, self._durable, self._identify)
@@ -110,7 +111,7 @@ class LocalStorage:
             self._refuse(error, name)
         finally:
             os.close(fd)
-        return FileBlob(buffer, status, self._is_private_file, name, self._identify)
+        return FileBlob(buffer, status, name, self._facts)
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         check_name(name)
