@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -76,8 +77,18 @@ def _describe_dtype(dtype: np.dtype[Any]) -> Any:
     return descr
 
 
+@lru_cache(maxsize=256)
+def _named_dtype(name: str) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(name)
+    if dtype.hasobject:
+        raise ValueError(f"dtype {dtype!r} holds references, not bytes")
+    return dtype
+
+
 def _restore_dtype(descr: Any) -> np.dtype[Any]:
-    dtype: np.dtype[Any] = np.dtype(descr) if isinstance(descr, str) else npy.descr_to_dtype(descr)
+    if isinstance(descr, str):
+        return _named_dtype(descr)
+    dtype: np.dtype[Any] = npy.descr_to_dtype(descr)
     if dtype.hasobject:
         raise ValueError(f"dtype {dtype!r} holds references, not bytes")
     return dtype

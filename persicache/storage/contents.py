@@ -18,6 +18,7 @@ __all__ = ["MAP_FROM_NBYTES", "contents"]
 MAP_FROM_NBYTES: Final = 64 * 1024
 
 _MOST_MAPS: Final = 16_384  # a quarter of the kernel's usual 65,530 a process
+_FEW_MAPS: Final = 64  # so many are no trouble under any limit, so that it need not be asked for
 _NEEDS_FD: Final = sys.version_info < (3, 13)
 
 # Every live map of the process, since the limits on descriptors and maps are the process's.
@@ -43,7 +44,7 @@ def contents(fd: int, nbytes: int) -> Buffer:
 
 
 def _map(fd: int, nbytes: int) -> Buffer | None:
-    if len(_live) >= _most_maps():
+    if len(_live) >= _FEW_MAPS and len(_live) >= _most_maps():
         return None
     # A map shorter than it should be dies of SIGBUS when touched; but entries are replaced,
     # never truncated. No descriptors or no address space left: reading needs neither.

@@ -44,22 +44,23 @@ class FileBlob:
         How to find out more.
     """
 
-    __slots__ = ("_facts", "_name", "_status", "_version", "buffer")
+    __slots__ = ("_facts", "_name", "_status", "buffer")
 
     def __init__(self, buffer: Buffer, status: os.stat_result, name: str, facts: Facts) -> None:
         self.buffer = buffer
         self._status = status
         self._name = name
         self._facts = facts
-        if type(buffer) is not bytes:
-            self._version = self._find_version()  # before the reader can change the bytes
 
     def __repr__(self) -> str:
         return f"<FileBlob of {len(self.buffer)} bytes, version {self.version}>"
 
     @property
     def version(self) -> Version:
-        return self._version if type(self.buffer) is not bytes else self._find_version()
+        # Found in the head, which no codec hands out, so that it is what it was when read.
+        identify = self._facts.identify
+        carried = None if identify is None else identify(self.buffer)
+        return stamp_version(stamp_of(self._status)) if carried is None else carried
 
     @property
     def modified(self) -> float:
@@ -72,8 +73,3 @@ class FileBlob:
     @property
     def is_private(self) -> bool:
         return self._facts.is_private_file(self._status, self._name)
-
-    def _find_version(self) -> Version:
-        identify = self._facts.identify
-        carried = None if identify is None else identify(self.buffer)
-        return stamp_version(stamp_of(self._status)) if carried is None else carried
