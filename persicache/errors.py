@@ -90,7 +90,7 @@ class BackendError(PersicacheError, OSError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # A client library's exception may not pickle; its text does.
-        return (_rebuild, (type(self), {**self._data, "cause": str(self._data["cause"])}))
+        return (_rebuild, (type(self), {**self._data, "cause": self._shown(self._data)["what"]}))
 
 
 class ReadOnlyPlace(BackendError):
@@ -189,7 +189,10 @@ class UnencodableKey(PersicacheError, TypeError):
     )
 
     def _shown(self, data: dict[str, object]) -> dict[str, object]:
-        key = repr(data["key"])
+        try:
+            key = repr(data["key"])
+        except Exception:  # noqa: BLE001 - of a key's own __repr__, or of an int of 5,000 digits
+            key = f"a {type(data['key']).__name__}"
         return {**data, "key": key if len(key) <= MAX_SHOWN else f"{key[:MAX_SHOWN]}..."}
 
 

@@ -430,3 +430,21 @@ def _run(machine):
     case = machine.TestCase
     case.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
     case().runTest()
+
+
+def test_one_request_each_on_s3(s3):
+    d = PersiDict(s3.url, storage_options=s3.storage_options)
+    d["k"] = np.arange(100_000)
+
+    def requests(do):
+        s3.server.clear()
+        do()
+        return [request.split()[0] for request in s3.server.requests()]
+
+    assert requests(lambda: d.__setitem__("k", 1)) == ["PUT"]
+    assert requests(lambda: d["k"]) == ["GET"]
+    assert requests(lambda: "k" in d) == ["HEAD"]
+    assert requests(lambda: d.get("missing")) == ["GET"]
+    assert requests(lambda: d.set_many({i: i for i in range(20)})) == ["PUT"] * 20
+    assert requests(lambda: len(d)) == ["GET"]
+    assert requests(lambda: d.get_many(range(20))) == ["GET"] * 20
