@@ -276,6 +276,21 @@ def test_trouble_with_an_entry_is_a_miss_with_a_warning(tmp_path):
     assert f.stats().errors == 3
 
 
+def test_warnings_point_at_the_caller(tmp_path):
+    f, _ = counting(lambda **o: persistent_memoize(tmp_path, **o))
+    f(1)
+    (entry,) = tmp_path.rglob("*.pc")
+    entry.write_bytes(b"")
+    with pytest.warns(PersicacheWarning, match="computes again") as caught:
+        f(1)
+    assert caught[0].filename == __file__
+    (tmp_path / "file").write_text("in the way")
+    g, _ = counting(lambda **o: persistent_memoize(tmp_path / "file" / "x", **o))
+    with pytest.warns(PersicacheWarning, match="could not be stored") as caught:
+        g(1)
+    assert caught[0].filename == __file__
+
+
 def test_a_store_that_can_not_be_used_never_stops_a_computation(tmp_path):
     place = tmp_path / "file"
     place.write_text("in the way")

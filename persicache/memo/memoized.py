@@ -125,10 +125,13 @@ class MemoizedFunction(Generic[P, R]):
         except BlobNotFound:
             pass
         except (CorruptEntry, UnloadableValue) as error:
-            self._trouble(error, f"{self._label} computes again, because {error}", once=False)
+            # Not what on_error= is about: the entry is replaced, and the trouble is over.
+            self._counters.error()
+            message = f"{self._label} computes again, because {error}"
+            warnings.warn(message, PersicacheWarning, stacklevel=2)
             expect = ANY
         except (BackendError, UntrustedPickle) as error:
-            self._trouble(error, f"{self._label} could not look up a result: {error}")
+            self._trouble(error, f"{self._label} could not look up a result: {error}", stacklevel=3)
         else:
             self._counters.hit(found.cost_seconds)
             return found.value  # type: ignore[no-any-return]
@@ -144,7 +147,7 @@ class MemoizedFunction(Generic[P, R]):
         try:
             self._save(where, result, seconds, expect)
         except (BackendError, UnencodableValue, UntrustedPickle) as error:
-            self._trouble(error, f"a result of {self._label} could not be stored: {error}")
+            self._trouble(error, f"a result of {self._label} could not be stored: {error}", stacklevel=4)
         return result
 
     def _save(self, where: KeyName, result: R, seconds: float | None, expect: Expectation) -> None:
@@ -180,15 +183,14 @@ class MemoizedFunction(Generic[P, R]):
             self._fingerprint = code
         return code.digest
 
-    def _trouble(self, error: Exception, message: str, *, once: bool = True) -> None:
+    def _trouble(self, error: Exception, message: str, *, stacklevel: int) -> None:
+        """Raise, or warn once a kind: trouble with a place tends to stay."""
         self._counters.error()
         if self._on_error == "raise":
             raise error
-        kind = type(error).__name__
-        if once and kind in self._warned:
-            return
-        self._warned.add(kind)
-        warnings.warn(message, PersicacheWarning, stacklevel=4)
+        if type(error).__name__ not in self._warned:
+            self._warned.add(type(error).__name__)
+            warnings.warn(message, PersicacheWarning, stacklevel=stacklevel)
 
     # Verbs
 
