@@ -12,9 +12,11 @@ __all__ = [
     "BackendError",
     "BadSignature",
     "BlobNotFound",
+    "ConcurrencyConflictError",
     "ConditionsUnsupported",
     "CorruptEntry",
     "MissingDependency",
+    "MutationPolicyError",
     "NewerFormat",
     "PersicacheError",
     "PersicacheWarning",
@@ -120,6 +122,28 @@ class VersionConflict(PersicacheError, RuntimeError):
         "{name!r} in {place} was changed by somebody else: expected {expected!r}, found "
         "{actual!r}; read it again and retry"
     )
+
+
+class ConcurrencyConflictError(PersicacheError, RuntimeError):
+    """Others changed a key between every reading and writing, as often as it was tried."""
+
+    key: object
+    place: str
+    attempts: int
+
+    _sentence = (
+        "key {key!r} in {place} was changed by others in each of {attempts} attempts; allow more "
+        "(n_retries=), or let fewer change it at once"
+    )
+
+
+class MutationPolicyError(PersicacheError, TypeError):
+    """The dictionary doesn't allow this change."""
+
+    place: str
+    policy: str
+
+    _sentence = "{place} is {policy}: what is stored there is not changed or removed"
 
 
 class CorruptEntry(PersicacheError, ValueError):

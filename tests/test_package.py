@@ -44,6 +44,8 @@ EXAMPLES = {
     "path": "argument 'x'",
     "package": "s3fs",
     "extra": "s3",
+    "attempts": 7,
+    "policy": "append-only",
 }
 
 
