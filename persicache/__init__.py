@@ -26,21 +26,49 @@ from persicache.errors import (
     VersionConflict,
 )
 from persicache.keys import register_digest
-from persicache.mappings import PersiDict, SpillDict, nbytes
+from persicache.mappings import (
+    ALWAYS_RETRIEVE,
+    ANY_ETAG,
+    DELETE_CURRENT,
+    ETAG_HAS_CHANGED,
+    ETAG_IS_THE_SAME,
+    IF_ETAG_CHANGED,
+    ITEM_NOT_AVAILABLE,
+    KEEP_CURRENT,
+    NEVER_RETRIEVE,
+    VALUE_NOT_RETRIEVED,
+    ConditionalOperationResult,
+    OperationResult,
+    PersiDict,
+    SpillDict,
+    nbytes,
+)
 from persicache.mappings import PersiDict as open  # noqa: A004 - persicache.open("s3://...") reads well
 from persicache.memo import MemoizedFunction, Stats, persistent_memoize
 
 __all__ = [
+    "ALWAYS_RETRIEVE",
+    "ANY_ETAG",
+    "DELETE_CURRENT",
+    "ETAG_HAS_CHANGED",
+    "ETAG_IS_THE_SAME",
+    "IF_ETAG_CHANGED",
+    "ITEM_NOT_AVAILABLE",
+    "KEEP_CURRENT",
+    "NEVER_RETRIEVE",
+    "VALUE_NOT_RETRIEVED",
     "BackendError",
     "BadSignature",
     "BlobNotFound",
     "ConcurrencyConflictError",
+    "ConditionalOperationResult",
     "ConditionsUnsupported",
     "CorruptEntry",
     "MemoizedFunction",
     "MissingDependency",
     "MutationPolicyError",
     "NewerFormat",
+    "OperationResult",
     "PersiDict",
     "PersicacheError",
     "PersicacheWarning",

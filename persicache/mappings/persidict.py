@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import random
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+from heapq import nlargest, nsmallest
 from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from persicache.codecs import SigningKey, Verify, codec_for
-from persicache.errors import BlobNotFound, VersionConflict
-from persicache.keys import Key
+from persicache.errors import BlobNotFound, MutationPolicyError, VersionConflict
+from persicache.keys import Key, KeyName, encode_prefix
+from persicache.mappings.conditions import (
+    DELETE_CURRENT,
+    IF_ETAG_CHANGED,
+    ITEM_NOT_AVAILABLE,
+    KEEP_CURRENT,
+    Condition,
+    ConditionalOperationResult,
+    ETag,
+    Joker,
+    OperationResult,
+    Retrieval,
+)
 from persicache.mappings.entries import Entries, open_entries
-from persicache.storage import ABSENT, Buffer
+from persicache.mappings.swaps import Swaps
+from persicache.storage import ABSENT, BlobInfo, Buffer
 
 __all__ = ["PersiDict"]
 
@@ -44,6 +60,10 @@ class PersiDict(MutableMapping[Any, V]):
         A plain format of your own: functions such as `pickle.dump` and `pickle.load`.
     extension : str, default ".dat"
         With `dump` and `load`: what its files end in.
+    append_only : bool, default False
+        Whether values, once set, can't be changed or removed: that raises MutationPolicyError.
+    base_class_for_values : type, optional
+        Of which every value must be an instance: others raise TypeError, set or read.
     durable : bool, default True
         Whether a value that was set survives a power cut; if not, it survives the process.
     compression : {None, "lz4", "zstd"}, default None
@@ -93,6 +113,8 @@ class PersiDict(MutableMapping[Any, V]):
         dump: Callable[..., object] | None = None,
         load: Callable[..., Any] | None = None,
         extension: str = ".dat",
+        append_only: bool = False,
+        base_class_for_values: type[V] | None = None,
         durable: bool = True,
         compression: str | None = None,
         signing_key: SigningKey | None = None,
@@ -113,15 +135,33 @@ class PersiDict(MutableMapping[Any, V]):
             "verify": verify,
         }
         codec = codec_for(**self._codec_options)
-        self._entries = open_entries(url, codec, durable=durable, storage_options=storage_options)
+        entries = open_entries(url, codec, durable=durable, storage_options=storage_options)
+        self._append_only = append_only
+        self._base_class = base_class_for_values
+        self._params = {
+            "url": url,
+            **self._codec_options,
+            "append_only": append_only,
+            "base_class_for_values": base_class_for_values,
+            "durable": durable,
+            "storage_options": storage_options,
+        }
+        self._join(entries, ())
+
+    def _join(self, entries: Entries, prefix: tuple[Any, ...]) -> None:
+        self._entries = entries
+        self._prefix = prefix
+        self._swaps = Swaps(entries, locate=self._locate, check=self._check)
 
     def __getstate__(self) -> dict[str, Any]:
         # The place and the options travel; what is open stays here.
-        return {"storage": self._entries.storage, "codec_options": self._codec_options}
+        state = {k: v for k, v in self.__dict__.items() if k not in {"_entries", "_swaps", "_prefix"}}
+        return {**state, "storage": self._entries.storage, "prefix": self._prefix}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._codec_options = state["codec_options"]
-        self._entries = Entries(state["storage"], codec_for(**self._codec_options))
+        storage, prefix = state.pop("storage"), state.pop("prefix")
+        self.__dict__.update(state)
+        self._join(Entries(storage, codec_for(**self._codec_options)), prefix)
 
     def __repr__(self) -> str:
         extension = self._entries.extension
@@ -133,29 +173,125 @@ class PersiDict(MutableMapping[Any, V]):
         """The place, without secrets."""
         return self._entries.storage.url
 
+    def get_params(self) -> dict[str, Any]:
+        """Return the options that make this dictionary again: ``PersiDict(**d.get_params())``.
+
+        They hold the secrets that were given; don't print them.
+        """
+        return dict(self._params)
+
+    # Keys: those of a sub-dictionary go on where its prefix ends.
+
+    def _locate(self, key: Key) -> KeyName:
+        if self._prefix:
+            key = (*self._prefix, *(key if isinstance(key, (tuple, list)) else (key,)))
+        return self._entries.locate(key)
+
+    def _found(self) -> Iterator[tuple[Key, KeyName, BlobInfo]]:
+        """Yield key, place and status of every entry, from one listing."""
+        depth = len(self._prefix)
+        for where, info in self._entries.scan(encode_prefix(self._prefix)):
+            key = self._entries.key(where)
+            if depth:
+                # Under a prefix of hundreds of characters there are others' names, too.
+                if not isinstance(key, tuple) or key[:depth] != self._prefix:
+                    continue
+                key = key[depth:]
+                if len(key) == 1 and not isinstance(key[0], tuple):
+                    key = key[0]
+            yield key, where, info
+
+    # Values
+
+    def _check(self, value: Any) -> Any:
+        if self._base_class is not None and not isinstance(value, self._base_class):
+            wanted, given = self._base_class.__qualname__, type(value).__qualname__
+            raise TypeError(f"{self!r} holds values of type {wanted}, not {given}")
+        return value
+
+    def _refuse_change(self) -> None:
+        if self._append_only:
+            raise MutationPolicyError(place=repr(self), policy="append-only")
+
     # One key
 
     def __getitem__(self, key: Key) -> V:
-        where = self._entries.locate(key)
+        where = self._locate(key)
         try:
             value: V = self._entries.load(key, where).value
         except BlobNotFound:
             raise KeyError(key) from None
-        return value
+        return value if self._base_class is None else self._check(value)
 
-    def __setitem__(self, key: Key, value: V) -> None:
-        self._entries.save(key, self._entries.locate(key), value)
+    def __setitem__(self, key: Key, value: V | Joker) -> None:
+        where = self._locate(key)
+        if isinstance(value, Joker):
+            if value is DELETE_CURRENT:
+                self.discard(key)
+            return
+        self._check(value)
+        if not self._append_only:
+            self._entries.save(key, where, value)
+            return
+        try:
+            self._entries.save(key, where, value, expect=ABSENT)
+        except VersionConflict:
+            self._refuse_change()
 
     def __delitem__(self, key: Key) -> None:
-        if not self._entries.storage.remove(self._entries.locate(key).name):
+        if not self.discard(key):
             raise KeyError(key)
+
+    def discard(self, key: Key) -> bool:
+        """Remove `key` if it is there; return whether it was."""
+        where = self._locate(key)
+        self._refuse_change()
+        return self._entries.storage.remove(where.name)
 
     def __contains__(self, key: object) -> bool:
         try:
-            self._entries.storage.stat(self._entries.locate(key).name)  # type: ignore[arg-type]
+            self._entries.storage.stat(self._locate(key).name)  # type: ignore[arg-type]
         except BlobNotFound:
             return False
         return True
+
+    def pop(self, key: Key, *default: Any) -> Any:
+        """Remove `key` and return its value; or the default, if there is one and no such key.
+
+        Where the place can compare and swap, of several who pop a value at once one gets it.
+        """
+        if len(default) > 1:
+            raise TypeError(f"pop takes one default, not {len(default)}")
+        self._refuse_change()
+        value = self._take(key)
+        if value is not ITEM_NOT_AVAILABLE:
+            return value
+        if default:
+            return default[0]
+        raise KeyError(key)
+
+    def popitem(self) -> tuple[Any, V]:
+        """Remove some item and return it; KeyError if there is none."""
+        self._refuse_change()
+        for key, _, _ in self._found():
+            value = self._take(key)
+            if value is not ITEM_NOT_AVAILABLE:
+                return key, value
+        raise KeyError("the dictionary is empty")
+
+    def _take(self, key: Key) -> Any:
+        """Remove a key and return its value; ITEM_NOT_AVAILABLE if there is none."""
+        if self._entries.storage.can_compare_and_swap:
+            taken: list[Any] = []
+
+            def take(value: Any) -> Any:
+                taken[:] = [value]
+                return KEEP_CURRENT if value is ITEM_NOT_AVAILABLE else DELETE_CURRENT
+
+            self._swaps.transform(key, take, None)
+            return taken[0]
+        value, _ = self._swaps.get(key)
+        return value if self.discard(key) else ITEM_NOT_AVAILABLE
 
     def setdefault(self, key: Key, default: V = None) -> V:  # type: ignore[assignment]
         """Return the value of `key`, after storing `default` there if there was none.
@@ -163,7 +299,8 @@ class PersiDict(MutableMapping[Any, V]):
         Where the place can compare and swap, one of several who do so at once wins, and all
         return its value.
         """
-        where = self._entries.locate(key)
+        where = self._locate(key)
+        self._check(default)
         while True:
             try:
                 return self[key]
@@ -196,7 +333,7 @@ class PersiDict(MutableMapping[Any, V]):
         >>> d.clear()
         """
         try:
-            return self._entries.storage.version(self._entries.locate(key).name)
+            return self._entries.storage.version(self._locate(key).name)
         except BlobNotFound:
             raise KeyError(key) from None
 
@@ -209,21 +346,180 @@ class PersiDict(MutableMapping[Any, V]):
             If there is no such key.
         """
         try:
-            return self._entries.storage.stat(self._entries.locate(key).name).modified
+            return self._entries.storage.stat(self._locate(key).name).modified
         except BlobNotFound:
             raise KeyError(key) from None
+
+    def get_with_etag(self, key: Key) -> tuple[V, str]:
+        """Return the value of `key` and its etag, of one moment; KeyError if there is none."""
+        value, etag = self._swaps.get(key)
+        if etag is ITEM_NOT_AVAILABLE:
+            raise KeyError(key)
+        return value, etag
+
+    # One key, on a condition
+
+    def get_item_if(
+        self,
+        key: Key,
+        *,
+        condition: Condition,
+        expected_etag: ETag,
+        retrieve_value: Retrieval = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult[V]:
+        """Look at `key`, and compare its etag with the expected one.
+
+        Parameters
+        ----------
+        key : Key
+            The key.
+        condition : ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED
+            What `condition_was_satisfied` of the result tells.
+        expected_etag : str or ITEM_NOT_AVAILABLE
+            The etag to compare with.
+        retrieve_value : IF_ETAG_CHANGED, ALWAYS_RETRIEVE or NEVER_RETRIEVE
+            Whether the value is fetched.
+
+        Examples
+        --------
+        >>> import persicache as p
+        >>> d = p.PersiDict("memory://doc-get-if")
+        >>> d["a"] = 1
+        >>> d.get_item_if("a", condition=p.ETAG_HAS_CHANGED, expected_etag=d.etag("a")).new_value
+        VALUE_NOT_RETRIEVED
+        >>> d.clear()
+        """
+        return self._swaps.get_if(key, condition, expected_etag, retrieve_value)
+
+    def set_item_if(
+        self,
+        key: Key,
+        *,
+        value: V | Joker,
+        condition: Condition,
+        expected_etag: ETag,
+        retrieve_value: Retrieval = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult[V]:
+        """Set `key` if the condition holds at that very moment.
+
+        Parameters
+        ----------
+        key : Key
+            The key.
+        value : object
+            What to set; KEEP_CURRENT changes nothing, DELETE_CURRENT removes the item.
+        condition : ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED
+            What must hold between the etag and the expected one.
+        expected_etag : str or ITEM_NOT_AVAILABLE
+            The etag to compare with.
+        retrieve_value : IF_ETAG_CHANGED, ALWAYS_RETRIEVE or NEVER_RETRIEVE
+            Whether the value that is there is fetched, if it stays.
+
+        Raises
+        ------
+        ConditionsUnsupported
+            If the place can't compare and swap.
+        MutationPolicyError
+            If the dictionary is append-only and there is an item to change.
+
+        Examples
+        --------
+        >>> import persicache as p
+        >>> d = p.PersiDict("memory://doc-set-if")
+        >>> options = {"condition": p.ETAG_IS_THE_SAME, "expected_etag": p.ITEM_NOT_AVAILABLE}
+        >>> d.set_item_if("a", value=1, **options).condition_was_satisfied
+        True
+        >>> d.set_item_if("a", value=2, **options).new_value
+        1
+        >>> d.clear()
+        """
+        if self._append_only and value is not KEEP_CURRENT:
+            if value is DELETE_CURRENT or expected_etag is not ITEM_NOT_AVAILABLE:
+                self._refuse_change()
+            if condition is not Condition.ETAG_IS_THE_SAME:
+                self._refuse_change()
+        return self._swaps.set_if(key, value, condition, expected_etag, retrieve_value)
+
+    def setdefault_if(
+        self,
+        key: Key,
+        *,
+        default_value: V,
+        condition: Condition,
+        expected_etag: ETag,
+        retrieve_value: Retrieval = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult[V]:
+        """Set `key` if it is absent and the condition holds; what is there stays in any case.
+
+        Parameters and errors are those of `set_item_if`; `default_value` is no joker.
+        """
+        if isinstance(default_value, Joker):
+            raise TypeError("default_value must be a value, not KEEP_CURRENT or DELETE_CURRENT")
+        return self._swaps.setdefault_if(key, default_value, condition, expected_etag, retrieve_value)
+
+    def discard_if(
+        self, key: Key, *, condition: Condition, expected_etag: ETag
+    ) -> ConditionalOperationResult[V]:
+        """Remove `key` if the condition holds at that very moment.
+
+        Parameters and errors are those of `set_item_if`.
+        """
+        self._refuse_change()
+        return self._swaps.discard_if(key, condition, expected_etag)
+
+    def transform_item(
+        self, key: Key, *, transformer: Callable[[Any], Any], n_retries: int | None = 6
+    ) -> OperationResult[V]:
+        """Replace the value of `key` by what a function makes of it; no update is lost.
+
+        Parameters
+        ----------
+        key : Key
+            The key.
+        transformer : callable
+            From the value, or ITEM_NOT_AVAILABLE, to the new one, KEEP_CURRENT or
+            DELETE_CURRENT. It is called again after others changed the value meanwhile.
+        n_retries : int or None, default 6
+            How often; None for as often as it takes.
+
+        Raises
+        ------
+        ConcurrencyConflictError
+            If others were faster each time.
+        ConditionsUnsupported
+            If the place can't compare and swap.
+        MutationPolicyError
+            If the dictionary is append-only.
+
+        Examples
+        --------
+        >>> import persicache as p
+        >>> d = p.PersiDict("memory://doc-transform")
+        >>> def count(n): return 1 if n is p.ITEM_NOT_AVAILABLE else n + 1
+        >>> [d.transform_item("n", transformer=count).new_value for _ in range(3)]
+        [1, 2, 3]
+        >>> d.clear()
+        """
+        if n_retries is not None and (isinstance(n_retries, bool) or not isinstance(n_retries, int)):
+            raise TypeError(f"n_retries must be an int or None, not {n_retries!r}")
+        if n_retries is not None and n_retries < 0:
+            raise ValueError(f"n_retries must not be negative, not {n_retries}")
+        self._refuse_change()
+        return self._swaps.transform(key, transformer, n_retries)
 
     # All keys
 
     def __iter__(self) -> Iterator[Key]:
-        for where, _ in self._entries.scan():
-            yield self._entries.key(where)
+        for key, _, _ in self._found():
+            yield key
 
     def __len__(self) -> int:
+        if self._prefix:
+            return sum(1 for _ in self._found())
         return sum(1 for _ in self._entries.scan())
 
     def __bool__(self) -> bool:
-        return next(self._entries.scan(), None) is not None
+        return next(self._found(), None) is not None
 
     def items(self) -> ItemsView[Any, V]:
         """Return a view of the items; going through it reads in batches."""
@@ -233,18 +529,116 @@ class PersiDict(MutableMapping[Any, V]):
         """Return a view of the values; going through it reads in batches."""
         return _Values(self)
 
-    def _stream(self) -> Iterator[tuple[Key, V]]:
-        found = (where for where, _ in self._entries.scan())
+    def _stream(self) -> Iterator[tuple[Key, V, float]]:
+        """Yield key, value and timestamp of every item, reading ahead by a batch at most."""
+        found = self._found()
         while batch := list(islice(found, BATCH)):
-            for where, blob in self._entries.load_many(batch):
-                key = self._entries.key(where)
-                yield key, self._entries.decode(key, where, blob).value
+            by_name = {where.name: (key, info) for key, where, info in batch}
+            for where, blob in self._entries.load_many(where for _, where, _ in batch):
+                key, info = by_name[where.name]
+                value = self._check(self._entries.decode(key, where, blob).value)
+                yield key, value, info.modified
 
     def clear(self) -> None:
         """Remove every entry of this dictionary; other files of the place stay."""
-        found = (where.name for where, _ in self._entries.scan())
+        self._refuse_change()
+        found = (where.name for _, where, _ in self._found())
         while batch := list(islice(found, 1000)):
             self._entries.storage.remove_many(batch)
+
+    def random_key(self) -> Key | None:
+        """Return one of the keys, each as likely as another; None if there are none."""
+        chosen = None
+        # One pass, one key held: the i-th replaces the choice with probability 1 / i.
+        for i, (key, _, _) in enumerate(self._found(), start=1):
+            if random.randrange(i) == 0:  # noqa: S311 - nothing secret depends on it
+                chosen = (key,)
+        return None if chosen is None else chosen[0]
+
+    # By time
+
+    def keys_and_timestamps(self) -> Iterator[tuple[Key, float]]:
+        """Yield every key and when it was last written, in POSIX seconds; one listing."""
+        return ((key, info.modified) for key, _, info in self._found())
+
+    def values_and_timestamps(self) -> Iterator[tuple[V, float]]:
+        """Yield every value and when it was last written, in POSIX seconds."""
+        return ((value, modified) for _, value, modified in self._stream())
+
+    def items_and_timestamps(self) -> Iterator[tuple[Key, V, float]]:
+        """Yield every key, its value, and when it was last written, in POSIX seconds."""
+        return self._stream()
+
+    def oldest_keys(self, max_n: int | None = None) -> list[Key]:
+        """Return the keys that were written longest ago, the oldest first; one listing."""
+        return [key for key, _ in self._by_time(max_n, newest_first=False)]
+
+    def newest_keys(self, max_n: int | None = None) -> list[Key]:
+        """Return the keys that were written last, the newest first; one listing."""
+        return [key for key, _ in self._by_time(max_n, newest_first=True)]
+
+    def oldest_values(self, max_n: int | None = None) -> list[V]:
+        """Return the values that were written longest ago, the oldest first."""
+        return self._values_of(self._by_time(max_n, newest_first=False))
+
+    def newest_values(self, max_n: int | None = None) -> list[V]:
+        """Return the values that were written last, the newest first."""
+        return self._values_of(self._by_time(max_n, newest_first=True))
+
+    def _by_time(self, max_n: int | None, *, newest_first: bool) -> list[tuple[Key, KeyName]]:
+        if max_n is not None and max_n < 0:
+            raise ValueError(f"max_n must not be negative, not {max_n}")
+        times = ((info.modified, key, where) for key, where, info in self._found())
+        if max_n is None:
+            ordered = sorted(times, key=lambda each: each[0], reverse=newest_first)
+        else:
+            best = nlargest if newest_first else nsmallest
+            ordered = best(max_n, times, key=lambda each: each[0])
+        return [(key, where) for _, key, where in ordered]
+
+    def _values_of(self, located: list[tuple[Key, KeyName]]) -> list[V]:
+        keys = {where.name: key for key, where in located}
+        found = {
+            where.name: self._check(self._entries.decode(keys[where.name], where, blob).value)
+            for where, blob in self._entries.load_many(where for _, where in located)
+        }
+        return [found[where.name] for _, where in located if where.name in found]
+
+    # A part of it
+
+    def get_subdict(self, prefix: Key) -> Self:
+        """Return the dictionary of the keys that begin with a prefix; it shares the place.
+
+        Parameters
+        ----------
+        prefix : tuple, or a key that stands for a tuple of one
+            What the tuples begin with. The keys of the sub-dictionary go on from there: a key
+            that is left with one part is that part.
+
+        Examples
+        --------
+        >>> d = PersiDict("memory://doc-subdict")
+        >>> d["runs", 7, "loss"] = 0.25
+        >>> runs = d.get_subdict("runs")
+        >>> list(runs), list(runs.get_subdict(7)), runs[7, "loss"]
+        ([(7, 'loss')], ['loss'], 0.25)
+        >>> d.clear()
+        """
+        parts = tuple(prefix) if isinstance(prefix, (tuple, list)) else (prefix,)
+        encode_prefix(parts)  # refuses what is no key
+        sub = copy.copy(self)
+        sub._join(self._entries, (*self._prefix, *parts))  # noqa: SLF001 - its own kind
+        return sub
+
+    def subdicts(self) -> dict[Any, Self]:
+        """Return the sub-dictionaries by the first part of their keys; one listing."""
+        depth = len(self._prefix)
+        firsts: dict[str, Any] = {}
+        for where, _ in self._entries.scan(encode_prefix(self._prefix)):
+            key = self._entries.key(where)
+            if isinstance(key, tuple) and len(key) > depth + 1 and key[:depth] == self._prefix:
+                firsts.setdefault(encode_prefix(key[depth : depth + 1]), key[depth])
+        return {first: self.get_subdict((first,)) for first in firsts.values()}
 
     # Many keys
 
@@ -260,9 +654,9 @@ class PersiDict(MutableMapping[Any, V]):
         >>> d.discard_many(["a", "b", "c"])
         """
         keys = [tuple(key) if type(key) is list else key for key in keys]
-        wheres = {self._entries.locate(key): key for key in keys}
+        wheres = {self._locate(key): key for key in keys}
         found = {
-            where.name: self._entries.decode(wheres[where], where, blob).value
+            where.name: self._check(self._entries.decode(wheres[where], where, blob).value)
             for where, blob in self._entries.load_many(wheres)
         }
         return {key: found[where.name] for where, key in wheres.items() if where.name in found}
@@ -279,7 +673,11 @@ class PersiDict(MutableMapping[Any, V]):
         batch: dict[str, list[Buffer]] = {}
         nbytes = 0
         for key, value in pairs:
-            where = self._entries.locate(key)
+            if isinstance(value, Joker) or self._append_only:
+                self[key] = value
+                continue
+            where = self._locate(key)
+            self._check(value)
             batch[where.name] = self._entries.encode(key, where, value)
             nbytes += sum(map(len, batch[where.name]))
             if len(batch) >= BATCH or nbytes >= BATCH_NBYTES:
@@ -290,7 +688,12 @@ class PersiDict(MutableMapping[Any, V]):
 
     def discard_many(self, keys: Iterable[Key]) -> None:
         """Remove those of `keys` that exist, concurrently where it pays."""
-        self._entries.storage.remove_many([self._entries.locate(key).name for key in keys])
+        self._refuse_change()
+        self._entries.storage.remove_many([self._locate(key).name for key in keys])
+
+    def __ior__(self, other: Any) -> Self:
+        self.update(other)
+        return self
 
     def update(self, other: Any = (), /, **more: V) -> None:
         """Set the items of a mapping, of an object with keys(), or of pairs, as `set_many` does."""
@@ -325,14 +728,15 @@ class _Items(ItemsView[Any, V]):
     _mapping: PersiDict[V]
 
     def __iter__(self) -> Iterator[tuple[Any, V]]:
-        return self._mapping._stream()  # noqa: SLF001 - a view is a part of its mapping
+        # A view is a part of its mapping.
+        return ((key, value) for key, value, _ in self._mapping._stream())  # noqa: SLF001 - as said
 
 
 class _Values(ValuesView[V]):
     _mapping: PersiDict[V]
 
     def __iter__(self) -> Iterator[V]:
-        return (value for _, value in self._mapping._stream())  # noqa: SLF001 - as above
+        return (value for _, value, _ in self._mapping._stream())  # noqa: SLF001 - as above
 
     def __contains__(self, value: object) -> bool:
         return any(value is each or value == each for each in self)
