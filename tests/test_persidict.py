@@ -184,6 +184,24 @@ def test_pickled_and_forked_dictionaries_share_the_place(place, method):
     assert d[method] != os.getpid()
 
 
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_hashes_large_arrays(tmp_path):
+    d = PersiDict(tmp_path, durable=False)
+    d["parent"] = np.ones(1_000_000)
+    assert d["parent"].sum() == 1_000_000
+
+    def work():
+        d["child"] = d["parent"] + 1
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(30)
+    alive = child.is_alive()
+    child.kill()
+    assert not alive
+    assert d["child"].sum() == 2_000_000
+
+
 def test_a_pickled_dictionary_keeps_its_options(tmp_path):
     d = PersiDict(tmp_path, format="json")
     d["a"] = [1]

@@ -55,6 +55,7 @@ from typing import Final, NamedTuple, TypeAlias
 from blake3 import blake3
 
 from persicache.codecs import compression as compressions
+from persicache.codecs.hashing import hasher
 from persicache.errors import BadSignature, CorruptEntry, NewerFormat
 
 __all__ = [
@@ -81,8 +82,6 @@ LENGTH: Final = Struct("<I")
 HEAD_NBYTES: Final = 128
 NO_MAC: Final = bytes(32)
 NO_RESERVE: Final = bytes(15)
-#: Below it, one thread hashes faster than several.
-MANY_THREADS_NBYTES: Final = 1 << 20
 SMALL_NBYTES: Final = 16 * 1024
 #: Smaller bodies are not worth a compression.
 COMPRESSIBLE_NBYTES: Final = 4096
@@ -134,9 +133,7 @@ def peek_metadata(data: Buffer) -> bytes:
 
 def hashed(buffer: Buffer) -> bytes:
     """Return the blake3 digest of `buffer`, on several threads when it is large."""
-    if len(buffer) < MANY_THREADS_NBYTES:
-        return blake3(buffer).digest()
-    return blake3(buffer, max_threads=blake3.AUTO).digest()
+    return hasher(len(buffer)).update(buffer).digest()
 
 
 def aligned(offset: int) -> int:
@@ -215,11 +212,10 @@ def seal(
 
 
 def _digest(*parts: Buffer) -> bytes:
-    nbytes = sum(map(len, parts))
-    hasher = blake3(max_threads=blake3.AUTO if nbytes >= MANY_THREADS_NBYTES else 1)
+    hashing = hasher(sum(map(len, parts)))
     for part in parts:
-        hasher.update(part)
-    return hasher.digest()
+        hashing.update(part)
+    return hashing.digest()
 
 
 def open_envelope(

@@ -1,0 +1,39 @@
+"""blake3 with as many threads as the bytes deserve and this process has."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from blake3 import blake3
+
+__all__ = ["hasher"]
+
+#: Below it, one thread hashes faster than several.
+MANY_THREADS_NBYTES: Final = 1 << 20
+
+
+class _Threads:
+    """The most threads that a hasher may use here."""
+
+    most = blake3.AUTO
+
+    @classmethod
+    def only_one(cls) -> None:
+        cls.most = 1
+
+
+# blake3's threads are a pool of the process that a forked child doesn't inherit: it would wait
+# for them for ever.
+os.register_at_fork(after_in_child=_Threads.only_one)
+
+
+def hasher(nbytes: int) -> blake3:
+    """Return a hasher for so many bytes.
+
+    Examples
+    --------
+    >>> hasher(3).update(b"abc").digest() == hasher(1 << 30).update(b"abc").digest()
+    True
+    """
+    return blake3(max_threads=_Threads.most if nbytes >= MANY_THREADS_NBYTES else 1)
