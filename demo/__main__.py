@@ -27,9 +27,9 @@ console = Console(width=None if sys.stdout.isatty() else 100)
 
 def lines(script: Path) -> Iterator[dict[str, Any]]:
     """Run a script in a process of its own, and yield the lines of JSON that it prints."""
-    with subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=script.parent
-    ) as child:
+    # Imported, not run as a script: its functions are then the same in all of the demo's processes.
+    command = [sys.executable, "-c", f"import {script.stem}; {script.stem}.main()"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=script.parent) as child:
         assert child.stdout is not None
         for line in child.stdout:
             yield json.loads(line)
@@ -55,6 +55,7 @@ def run_pipeline(bar: Progress, title: str, script: Path) -> dict[str, dict[str,
     for report in lines(script):
         reports[report["step"]] = report
         bar.advance(task)
+    assert len(reports) == bar.tasks[task].total
     return reports
 
 
@@ -165,7 +166,7 @@ def main() -> None:
         column.justify = "right"
     work = Path(tempfile.mkdtemp(prefix="persicache-demo-"))
     try:
-        for script in ("pipeline.py", "spilling.py"):
+        for script in ("memory.py", "pipeline.py", "spilling.py"):
             shutil.copy(HERE / script, work)
         sys.path.insert(0, str(work))
         from pipeline import STEPS

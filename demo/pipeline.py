@@ -1,7 +1,7 @@
 """The flights out of New York in 2013, step by step, every step memoized.
 
-The demo copies this file, runs it twice in processes of their own, edits `is_late` in the copy,
-and runs it once more. Run by itself it prints a line of JSON a step.
+The demo copies this file, runs `main` twice in processes of their own, edits `is_late` in the
+copy, and runs it once more. `main` prints a line of JSON a step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
+from memory import peak_nbytes, reset_peak
 
 from persicache import nbytes, persistent_memoize
 
@@ -92,8 +92,8 @@ STEPS = [load, with_weather, by_route, delay_model]
 
 def main() -> None:
     """Run every step, and tell how it went."""
-    process = psutil.Process()
     for step in STEPS:
+        reset_peak()
         start = time.perf_counter()
         result = step()
         seconds = time.perf_counter() - start
@@ -102,10 +102,6 @@ def main() -> None:
             "seconds": seconds,
             "computed": step.stats().misses > 0,
             "nbytes": nbytes(result),
-            "peak_nbytes": process.memory_info().rss,
+            "peak_nbytes": peak_nbytes(),
         }
         print(json.dumps(report), flush=True)
-
-
-if __name__ == "__main__":
-    main()

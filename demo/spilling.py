@@ -1,6 +1,6 @@
 """One GiB of arrays derived from the flights, through 128 MiB of memory.
 
-Run by itself it prints a line of JSON an array, and at the end what memory it took.
+`main` prints a line of JSON an array, and at the end what memory it took.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from pathlib import Path
 
 import numpy as np
-import psutil
+from memory import peak_nbytes, reset_peak, resident_nbytes
 from pipeline import load
 
 from persicache import SpillDict
@@ -29,23 +28,10 @@ def derived(column: np.ndarray, i: int) -> np.ndarray:
     return array
 
 
-def reset_peak() -> None:
-    """Make the kernel forget the peak so far."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_nbytes() -> int:
-    """Return the most memory that was resident since `reset_peak`, mapped pages included."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the kernel tells no peak")
-
-
 def main() -> None:
     """Fill the dictionary, read everything back, and tell how it went."""
     column = load()["distance"].to_numpy(float)
-    start_nbytes = psutil.Process().memory_info().rss
+    start_nbytes = resident_nbytes()
     reset_peak()
     start = time.perf_counter()
     checksums = {}
@@ -70,7 +56,3 @@ def main() -> None:
             "wrong": int(wrong),
         }
     print(json.dumps(report), flush=True)
-
-
-if __name__ == "__main__":
-    main()

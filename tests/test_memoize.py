@@ -462,3 +462,127 @@ def test_entries_can_be_browsed_as_a_dictionary(tmp_path):
     ((key, value),) = persicache.open(tmp_path).items()
     assert key[0].endswith("_square")
     assert value[0] == 9
+
+
+def test_a_wrapper_has_its_own_signature(tmp_path):
+    import functools
+
+    def inner(x, n=1):
+        return x * n
+
+    @persistent_memoize(tmp_path)
+    @functools.wraps(inner)
+    def outer(x, n=10):
+        return inner(x, n)
+
+    assert (outer(3), outer(3, 1), outer(3, 10)) == (30, 3, 30)
+    assert outer.stats()[:2] == (1, 2)
+
+
+def test_any_name_may_be_a_parameter(tmp_path):
+    @persistent_memoize(tmp_path)
+    def f(self, args=0, **kwargs):
+        return (self, args, kwargs)
+
+    assert f(self=1, args=2, store=3) == (1, 2, {"store": 3})
+    assert f.contains(self=1, args=2, store=3)
+    assert f.forget(self=1, args=2, store=3)
+
+
+def test_changed_defaults_are_noticed(tmp_path):
+    def plain(x, n=1):
+        return x * n
+
+    f = persistent_memoize(tmp_path)(plain)
+    assert f(3) == 3
+    plain.__defaults__ = (10,)
+    assert (f(3), f(3, 1)) == (30, 3)
+
+
+def test_a_result_of_other_code_is_not_stored(tmp_path):
+    namespace = {"persistent_memoize": persistent_memoize, "place": tmp_path}
+    exec(
+        "rate = 1\n"
+        "@persistent_memoize(place)\n"
+        "def f(x):\n"
+        "    meddle()\n"
+        "    return rate * x\n"
+        "def meddle():\n"
+        "    globals().update(rate=5)\n",
+        namespace,
+    )
+    f = namespace["f"]
+    assert f(10) == 50
+    namespace["rate"] = 1
+    assert not f.contains(10)
+
+
+def test_attributes_of_the_function_do_not_hide_the_verbs(tmp_path):
+    def f(x):
+        return x
+
+    f.stats = "mine"
+    assert persistent_memoize(tmp_path)(f).stats().hits == 0
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod, property])
+def test_descriptors_are_refused_with_the_right_order(tmp_path, kind):
+    for decorate in (persistent_memoize, persistent_memoize(tmp_path)):
+        with pytest.raises(TypeError, match=f"below @{kind.__name__}"):
+            decorate(kind(lambda x: x))
+
+
+@pytest.mark.parametrize("wrong", [max, int, 5, type("C", (), {})])
+def test_what_is_no_function_is_refused(tmp_path, wrong):
+    with pytest.raises(TypeError, match=r"signature|decorates functions"):
+        persistent_memoize(tmp_path)(wrong)
+
+
+def test_a_version_of_an_inner_function_counts_for_the_outer(tmp_path):
+    results = []
+    for version in (1, 2):
+
+        @persistent_memoize(tmp_path, version=version)
+        def inner(x):
+            return x * 3
+
+        @persistent_memoize(tmp_path)
+        def outer(x, inner=inner):
+            return inner(x)
+
+        results.append(outer.code_digest())
+    assert results[0] != results[1]
+
+
+def test_a_store_that_takes_long_to_fail_is_left_alone_for_a_while(tmp_path):
+    from persicache.memo.memoized import MemoizedFunction
+
+    class Slow:
+        """Entries whose place answers after 20 s that it doesn't."""
+
+        place, extension, calls, now = "s3://gone", ".pc", 0, 0.0
+
+        def load(self, key, where):
+            self.calls += 1
+            self.now += 20
+            raise BackendError(place=self.place, action="read", cause="nobody answers")
+
+    entries = Slow()
+    f = MemoizedFunction(_square, entries, clock=lambda: entries.now)
+    entries.storage = entries
+    entries.can_compare_and_swap = True
+    entries.save = lambda *_, **__: None
+    with pytest.warns(PersicacheWarning, match="nobody answers"):
+        f(1)
+    for _ in range(5):
+        f(1)
+    assert entries.calls == 1
+    entries.now += 1000
+    f(1)
+    assert entries.calls == 2
+
+
+def test_scripts_go_by_their_file(tmp_path):
+    (tmp_path / "one.py").write_text(MODULE.format(store=str(tmp_path / "memo")))
+    (tmp_path / "two.py").write_text(MODULE.format(store=str(tmp_path / "memo")))
+    assert run(tmp_path / "one.py") == run(tmp_path / "two.py") == ["14", "1", "1", "1"]

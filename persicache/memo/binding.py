@@ -35,7 +35,11 @@ class Binder:
     """
 
     def __init__(self, function: Callable[..., Any], *, ignore: Iterable[str] = ()) -> None:
-        self.signature = inspect.signature(function)
+        try:
+            # The function's own: what it passes on to the one it wraps is its own affair.
+            self.signature = inspect.signature(function, follow_wrapped=False)
+        except ValueError as error:
+            raise TypeError(f"{function!r} tells no signature, so its calls can't be compared") from error
         parameters = self.signature.parameters
         ignored = set(ignore)
         if unknown := ignored - parameters.keys():

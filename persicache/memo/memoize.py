@@ -11,6 +11,7 @@ import platformdirs
 
 from persicache.codecs import EntryCodec, SigningKey, Verify
 from persicache.mappings import open_entries
+from persicache.memo.callables import check_function
 from persicache.memo.memoized import CodeMode, MemoizedFunction, OnError
 
 __all__ = ["default_store", "persistent_memoize"]
@@ -116,7 +117,8 @@ def persistent_memoize(
     >>> square.stats().hits
     1
     """
-    if callable(store) and not isinstance(store, (str, os.PathLike)):
+    if store is not None and not isinstance(store, (str, os.PathLike)):
+        check_function(store)
         return persistent_memoize()(store)
     if code not in get_args(CodeMode):
         raise ValueError(f"code must be one of {get_args(CodeMode)}, not {code!r}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import time
 import types
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar
 
 from persicache.errors import (
     BackendError,
@@ -24,6 +23,7 @@ from persicache.errors import (
 from persicache.keys import CallDigest, Fingerprint, KeyName, encode_prefix, fingerprint
 from persicache.mappings import Entries
 from persicache.memo.binding import Binder
+from persicache.memo.callables import check_function, label_of
 from persicache.memo.stats import Counters, Stats
 from persicache.memo.travel import reduced
 from persicache.storage import ABSENT, ANY, Expectation
@@ -35,6 +35,10 @@ R = TypeVar("R")
 
 CodeMode = Literal["deep", "own", "off"]
 OnError = Literal["warn", "raise"]
+
+#: After trouble that took longer, the store is left alone for PAUSE_RATIO times as long.
+SLOW_SECONDS: Final = 1.0
+PAUSE_RATIO: Final = 10.0
 
 _new = tuple.__new__  # a third of the time of KeyName(...), on the path of every hit
 
@@ -61,13 +65,15 @@ class MemoizedFunction(Generic[P, R]):
         function alone, or nothing.
     on_error : {"warn", "raise"}
         What trouble with the store does.
+    label : str, optional
+        What the results are filed under; by default the function's full name.
     clock : callable
         Returns seconds, to measure with.
 
     Raises
     ------
     TypeError
-        If `function` is a coroutine function, a generator function, or not callable.
+        If `function` is anything but a plain function.
     """
 
     def __init__(
@@ -79,21 +85,23 @@ class MemoizedFunction(Generic[P, R]):
         version: object = None,
         code: CodeMode = "deep",
         on_error: OnError = "warn",
+        label: str | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        _check_function(function)
-        functools.update_wrapper(self, function)
+        check_function(function)
+        functools.update_wrapper(self, function, updated=())  # its attributes could hide the verbs
         self.__wrapped__ = function
         self._entries = entries
         self._ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         self._bind = Binder(function, ignore=self._ignore)
+        self._paused_until = 0.0
         self._version = version
         self._code: CodeMode = code
         self._on_error = on_error
         self._clock = clock
         self._counters = Counters()
         self._warned: set[str] = set()
-        self._label = _label(function)
+        self._label = label or label_of(function)
         self._prefix = encode_prefix((self._label,))
         self._fingerprint: Fingerprint | None = None
         self._digest_call = CallDigest(version, self._bind.names)
@@ -105,7 +113,7 @@ class MemoizedFunction(Generic[P, R]):
         )
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        options = (self._ignore, self._version, self._code, self._on_error)
+        options = (self._ignore, self._version, self._code, self._on_error, self._label)
         return reduced(self, _rebuild, (self.__wrapped__, self._entries, *options))
 
     @property
@@ -116,11 +124,19 @@ class MemoizedFunction(Generic[P, R]):
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __persicache_code__(self) -> tuple[Any, ...]:
+        """Return what another function depends on that calls this one."""
+        return self.__wrapped__, self._version, self._ignore, self._code
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result of this call, or compute and store it."""
+        code = self._current_code()
         where = self._locate(args, kwargs)
         expect: Expectation = ABSENT
+        start = self._clock()
         try:
+            if start < self._paused_until:
+                return self._compute(None, expect, code, args, kwargs)
             found = self._entries.load(where.text, where)
         except BlobNotFound:
             pass
@@ -131,26 +147,36 @@ class MemoizedFunction(Generic[P, R]):
             warnings.warn(message, PersicacheWarning, stacklevel=2)
             expect = ANY
         except (BackendError, UntrustedPickle) as error:
-            self._trouble(error, f"{self._label} could not look up a result: {error}", stacklevel=3)
+            self._trouble(error, f"{self._label} could not look up a result: {error}", start, stacklevel=3)
         else:
             self._counters.hit(found.cost_seconds)
             return found.value  # type: ignore[no-any-return]
-        return self._compute(where, expect, args, kwargs)
+        return self._compute(where, expect, code, args, kwargs)
 
     def _compute(
-        self, where: KeyName, expect: Expectation, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        where: KeyName | None,
+        expect: Expectation,
+        code: Fingerprint,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> R:
         start = self._clock()
         result = self.__wrapped__(*args, **kwargs)
-        seconds = self._clock() - start
-        self._counters.miss(seconds)
+        end = self._clock()
+        self._counters.miss(end - start)
+        # Race: a helper that was replaced meanwhile may have had a part in the result, which
+        # then is not that of the code in the key.
+        if where is None or not code.is_current():
+            return result
         try:
-            self._save(where, result, seconds, expect)
+            self._save(where, result, end - start, expect)
         except (BackendError, UnencodableValue, UntrustedPickle) as error:
-            self._trouble(error, f"a result of {self._label} could not be stored: {error}", stacklevel=4)
+            message = f"a result of {self._label} could not be stored: {error}"
+            self._trouble(error, message, end, stacklevel=4)
         return result
 
-    def _save(self, where: KeyName, result: R, seconds: float | None, expect: Expectation) -> None:
+    def _save(self, where: KeyName, result: R, seconds: float, expect: Expectation) -> None:
         if not self._entries.storage.can_compare_and_swap:
             expect = ANY
         # Race: if somebody else computed the same meanwhile, the first result stays, so that all
@@ -166,35 +192,44 @@ class MemoizedFunction(Generic[P, R]):
             )
 
     def _locate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeyName:
-        code = self._fingerprint
-        if code is None or not code.is_current():
-            self.code_digest()
         digest = self._digest_call(self._bind(args, kwargs)).hex()
         text = f"{self._prefix}{digest[:2]}/{digest[2:]}"
         return _new(KeyName, (text + self._entries.extension, text))
 
-    def code_digest(self) -> bytes:
-        """Return the digest of the code that is part of the key, as it is now."""
+    def _current_code(self) -> Fingerprint:
         code = self._fingerprint
         if code is None or not code.is_current():
             # Race: two threads may do this at once; both find the same.
             code = fingerprint(self.__wrapped__, code=self._code)
+            self._bind = Binder(self.__wrapped__, ignore=self._ignore)
             self._digest_call = CallDigest((code.digest, self._version), self._bind.names)
             self._fingerprint = code
-        return code.digest
+        return code
 
-    def _trouble(self, error: Exception, message: str, *, stacklevel: int) -> None:
+    def _where(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeyName:
+        self._current_code()
+        return self._locate(args, kwargs)
+
+    def code_digest(self) -> bytes:
+        """Return the digest of the code that is part of the key, as it is now."""
+        return self._current_code().digest
+
+    def _trouble(self, error: Exception, message: str, start: float, *, stacklevel: int) -> None:
         """Raise, or warn once a kind: trouble with a place tends to stay."""
         self._counters.error()
         if self._on_error == "raise":
             raise error
+        now = self._clock()
+        if now - start > SLOW_SECONDS:
+            # A place that nobody answers for takes many seconds to say so, in every call.
+            self._paused_until = now + PAUSE_RATIO * (now - start)
         if type(error).__name__ not in self._warned:
             self._warned.add(type(error).__name__)
             warnings.warn(message, PersicacheWarning, stacklevel=stacklevel)
 
     # Verbs
 
-    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result of this call.
 
         Raises
@@ -202,23 +237,23 @@ class MemoizedFunction(Generic[P, R]):
         KeyError
             If there is none; nothing is computed.
         """
-        where = self._locate(args, kwargs)
+        where = self._where(args, kwargs)
         try:
             return self._entries.load(where.text, where).value  # type: ignore[no-any-return]
         except BlobNotFound:
             raise KeyError(f"{self._label} has no stored result for this call") from None
 
-    def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+    def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Return whether this call has a stored result, without loading it."""
         try:
-            self._entries.storage.stat(self._locate(args, kwargs).name)
+            self._entries.storage.stat(self._where(args, kwargs).name)
         except BlobNotFound:
             return False
         return True
 
-    def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+    def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the stored result of this call; return whether there was one."""
-        return self._entries.storage.remove(self._locate(args, kwargs).name)
+        return self._entries.storage.remove(self._where(args, kwargs).name)
 
     def clear(self) -> int:
         """Remove all stored results of this function, by whatever code; return how many."""
@@ -238,26 +273,8 @@ def _rebuild(
     version: object,
     code: CodeMode,
     on_error: OnError,
+    label: str,
 ) -> MemoizedFunction[..., Any]:
-    return MemoizedFunction(function, entries, ignore=ignore, version=version, code=code, on_error=on_error)
-
-
-def _check_function(function: object) -> None:
-    if not callable(function):
-        raise TypeError(f"persistent_memoize decorates functions, not {function!r}")
-    if (
-        inspect.iscoroutinefunction(function)
-        or inspect.isgeneratorfunction(function)
-        or inspect.isasyncgenfunction(function)
-    ):
-        raise TypeError(
-            f"{_label(function)} returns a coroutine or a generator, which is not its result; decorate "
-            "a plain function that returns the result"
-        )
-
-
-def _label(function: Any) -> str:
-    module = getattr(function, "__module__", None) or "__main__"
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    # A worker process runs the same file under another name.
-    return f"{'__main__' if module == '__mp_main__' else module}.{name}"
+    return MemoizedFunction(
+        function, entries, ignore=ignore, version=version, code=code, on_error=on_error, label=label
+    )
