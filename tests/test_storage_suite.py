@@ -37,13 +37,22 @@ class Place:
         )
 
 
-@pytest.fixture(params=["local", "durable", "memory", "s3", "dir", "simplecache"])
+@pytest.fixture(
+    params=["local", "durable", "memory", "s3", "dir", "simplecache", "sqlite", "lmdb", "jsondoc"]
+)
 def place(request, tmp_path):
     kind = request.param
     if kind in {"local", "durable"}:
         return Place(tmp_path / "store" / "deep")
     if kind == "memory":
         return Place(f"memory://{uuid.uuid4().hex}/x")
+    if kind == "sqlite":
+        return Place(tmp_path / "deep" / "x.db")
+    if kind == "lmdb":
+        pytest.importorskip("lmdb")
+        return Place(f"lmdb://{tmp_path}/deep/env?table=t")
+    if kind == "jsondoc":
+        return Place(tmp_path / "deep" / "x.json")
     if kind == "dir":
         return Place(f"dir::file://{tmp_path}")
     if kind == "simplecache":

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from persicache.storage.blob import Identify, Storage
 from persicache.storage.local import LocalStorage
 from persicache.storage.secrets import redact_url
+from persicache.storage.table_place import place_of_path, place_of_url
 
 __all__ = ["open_storage"]
 
@@ -26,14 +27,17 @@ def open_storage(
     Parameters
     ----------
     url : str or path-like
-        A path or ``file://`` and a path (``~`` is expanded now), ``memory://``, ``s3://``, or
-        any other URL that fsspec knows, chained ones included.
+        A path or ``file://`` and a path (``~`` is expanded now), ``memory://``, ``s3://``,
+        ``sqlite:///path?table=t`` or a path that ends in ``.db``, ``.sqlite`` or ``.sqlite3``,
+        ``lmdb:///path?table=t``, ``jsondoc:///path`` or a path that ends in ``.json``, or any
+        other URL that fsspec knows, chained ones included.
     storage_options : mapping, optional
         What the filesystem of the URL is made with, as fsspec has it; secrets stay out of
-        reprs and errors.
+        reprs and errors. For SQLite, LMDB and JSON ``table`` (not JSON) and ``commit_every``,
+        how many writes to make in one transaction: those that wait are lost with the process.
     durable : bool, default True
-        Whether a write that returned survives a power cut; for local directories, where it
-        costs two fsyncs.
+        Whether a write that returned survives a power cut; for what is on a local disk, where
+        it costs an fsync or two.
     identify : callable, optional
         From the head of a blob to the version that it carries.
 
@@ -52,6 +56,12 @@ def open_storage(
     place = _checked(url)
     options = dict(storage_options or {})
     is_path = not isinstance(url, str) or ("://" not in place and "::" not in place)
+    table = place_of_path(place, options) if is_path else place_of_url(place, options)
+    if table is not None:
+        # Whoever keeps to a local directory needn't wait for fsspec to be imported.
+        from persicache.storage.table_storage import TableStorage  # noqa: PLC0415 - as above
+
+        return TableStorage(table, durable=durable, storage_options=options, identify=identify)
     if is_path or place.startswith(("file://", "local://")):
         if options:
             raise ValueError(f"a local directory takes no storage_options, got {sorted(options)}")

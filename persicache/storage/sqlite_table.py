@@ -1,0 +1,323 @@
+"""Rows in a SQLite file: `SqliteTable`."""
+
+# ruff: noqa: D102 - the Protocol owns the docstrings
+# ruff: noqa: PTH110, PTH116 - plain os calls, as in folders
+# ruff: noqa: S608 - the one thing put into statements is the table's name, and it is quoted
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from persicache.errors import BackendError, ReadOnlyPlace
+from persicache.storage.blob import ANY, Expectation, Version
+from persicache.storage.contents import MAP_FROM_NBYTES
+from persicache.storage.failure import failure
+from persicache.storage.files import irregular
+from persicache.storage.lock_file import LockFile
+from persicache.storage.private_file import create_private, is_private_file
+from persicache.storage.sqlite_library import Connection, SqliteLibrary, primary_code, sqlite_library
+from persicache.storage.table import PAGE, Change, Row, RowInfo, check_row, joined, prefix_end
+
+__all__ = ["SqliteTable"]
+
+_COLUMNS: Final = ["name", "version", "modified", "data"]
+_BUSY: Final = 5
+_READ_ONLY: Final = 8
+_WAL_SECONDS: Final = 60.0
+
+# Race: a forked child must neither use the connections that it inherits nor close them, which
+# could check-point under the parent's feet. So it keeps them for good.
+_live: weakref.WeakSet[SqliteTable] = weakref.WeakSet()
+_inherited: list[SqliteTable] = []
+os.register_at_fork(after_in_child=lambda: _inherited.extend(_live))
+
+
+class _Session:
+    """A connection, the lock around it, and whether it has seen the table."""
+
+    __slots__ = ("connection", "has_table", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.connection: Connection | None = None
+        self.has_table = False
+
+
+class SqliteTable:
+    """Rows in one table of a SQLite database.
+
+    Parameters
+    ----------
+    path : str
+        The file, absolute.
+    table : str, default "persicache"
+        Which table.
+    durable : bool, default True
+        Whether what was written survives a power cut.
+    library : SqliteLibrary, optional
+        Which SQLite; by default the best that there is.
+
+    Notes
+    -----
+    A process has two connections: one writes, under a lock; the other reads, under another,
+    so that reading doesn't wait for the disk. Don't open the same file with another copy of
+    SQLite in the same process: the locks of one would be lost when the other closes the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     table = SqliteTable(f"{directory}/x.db")
+    ...     table.put("a", Change([b"one"], "version 1", 0.0))
+    ...     table.get("a")
+    ...     table.close()
+    Row(data=b'one', version='version 1', modified=0.0)
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        table: str = "persicache",
+        durable: bool = True,
+        library: SqliteLibrary | None = None,
+    ) -> None:
+        self._path = path
+        self._durable = durable
+        self._library = library
+        self._reads = _Session()
+        self._writes = _Session()
+        folder, _, base = path.rpartition("/")
+        self._guard = LockFile(f"{folder}/.{base}.lock")
+        self._table = _identifier(table)
+        quoted = '"' + self._table.replace('"', '""') + '"'
+        self._sql_make = (
+            f"CREATE TABLE IF NOT EXISTS {quoted} (name TEXT PRIMARY KEY NOT NULL, "
+            "version TEXT NOT NULL, modified REAL NOT NULL, data BLOB NOT NULL)"
+        )
+        self._sql_get = f"SELECT data, version, modified FROM {quoted} WHERE name = ?"
+        self._sql_stat = f"SELECT length(data), version, modified FROM {quoted} WHERE name = ?"
+        self._sql_put = (
+            f"INSERT INTO {quoted} VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+            "version = excluded.version, modified = excluded.modified, data = excluded.data"
+        )
+        self._sql_delete = f"DELETE FROM {quoted} WHERE name = ?"
+        page = f"SELECT name, length(data), version, modified FROM {quoted} WHERE name >= ?"
+        self._sql_page = f"{page} AND name < ? ORDER BY name LIMIT {PAGE}"
+        self._sql_last_pages = f"{page} ORDER BY name LIMIT {PAGE}"
+        _live.add(self)
+
+    def __repr__(self) -> str:
+        return f"SqliteTable({self._path!r}, table={self._table!r})"
+
+    @property
+    def place(self) -> str:
+        return self._path
+
+    def get(self, name: str) -> Row | None:
+        with self._reading(f"read {name!r}") as connection:
+            rows = [] if connection is None else connection.run(self._sql_get, (name,))
+        if not rows:
+            return None
+        data, version, modified = rows[0]
+        return Row(data if len(data) < MAP_FROM_NBYTES else bytearray(data), version, modified)
+
+    def stat(self, name: str) -> RowInfo | None:
+        with self._reading(f"read {name!r}") as connection:
+            rows = [] if connection is None else connection.run(self._sql_stat, (name,))
+        return RowInfo(name, *rows[0]) if rows else None
+
+    def put(self, name: str, change: Change, *, expect: Expectation | Version = ANY) -> None:
+        values = _values(name, change)
+        with self._writing(f"write {name!r}", create=True) as connection:
+            assert connection is not None
+            if expect is ANY:
+                connection.run(self._sql_put, values)
+                return
+            with _transaction(connection):
+                self._compare(connection, name, expect)
+                connection.run(self._sql_put, values)
+
+    def delete(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
+        with self._writing(f"remove {name!r}", create=False) as connection:
+            if connection is None:
+                check_row(name, self.place, expect=expect, actual=None)
+                return False
+            if expect is ANY:
+                return connection.change(self._sql_delete, (name,)) > 0
+            with _transaction(connection):
+                self._compare(connection, name, expect)
+                return connection.change(self._sql_delete, (name,)) > 0
+
+    def apply(self, changes: Mapping[str, Change]) -> None:
+        gone = [(name,) for name, change in changes.items() if change.chunks is None]
+        with self._writing("write several blobs", create=len(gone) < len(changes)) as connection:
+            if connection is None:
+                return
+            with _transaction(connection):
+                connection.change_each(
+                    self._sql_put,
+                    (
+                        _values(name, change)
+                        for name, change in changes.items()
+                        if change.chunks is not None
+                    ),
+                )
+                connection.change_each(self._sql_delete, gone)
+
+    def scan(self, prefix: str = "") -> Iterator[RowInfo]:
+        start, end = prefix, prefix_end(prefix)
+        while True:
+            with self._reading("list the blobs") as connection:
+                if connection is None:
+                    return
+                if end is None:
+                    rows = connection.run(self._sql_last_pages, (start,))
+                else:
+                    rows = connection.run(self._sql_page, (start, end))
+            for row in rows:
+                yield RowInfo(*row)
+            if len(rows) < PAGE:
+                return
+            start = rows[-1][0] + "\0"
+
+    def is_private(self) -> bool:
+        return is_private_file(self._path)
+
+    def flush(self) -> None:
+        """Nothing is put off."""
+
+    def close(self) -> None:
+        for session in (self._reads, self._writes):
+            with session.lock, self._trouble("close the file"):
+                connection, session.connection, session.has_table = session.connection, None, False
+                if connection is not None:
+                    with self._alone():
+                        connection.close()
+
+    @contextlib.contextmanager
+    def _reading(self, action: str) -> Iterator[Connection | None]:
+        with self._reads.lock, self._trouble(action):
+            yield self._ready(self._reads, create=False)
+
+    @contextlib.contextmanager
+    def _writing(self, action: str, *, create: bool) -> Iterator[Connection | None]:
+        with self._writes.lock, self._trouble(action), self._alone(create=create):
+            yield self._ready(self._writes, create=create)
+
+    @contextlib.contextmanager
+    def _alone(self, *, create: bool = False) -> Iterator[None]:
+        """Keep other processes from writing and check-pointing, with a SQLite that needs it."""
+        if not self._sqlite().has_wal_reset_bug or not (create or os.path.exists(self._path)):
+            yield
+            return
+        with self._guard.exclusive():
+            yield
+
+    def _sqlite(self) -> SqliteLibrary:
+        if self._library is None:
+            self._library = sqlite_library()
+        return self._library
+
+    def _ready(self, session: _Session, *, create: bool) -> Connection | None:
+        """Return the connection, None if there is no table and none is to be made."""
+        if session.has_table:
+            return session.connection
+        if session.connection is None:
+            if create:
+                create_private(self._path, durable=self._durable)
+            try:
+                if not stat.S_ISREG(os.stat(self._path).st_mode):
+                    raise irregular()
+            except FileNotFoundError:
+                return None
+            session.connection = self._connect()
+        session.has_table = self._finds_table(session.connection)
+        if create and not session.has_table:
+            _turn_on_wal(session.connection)
+            session.connection.run(self._sql_make)
+            session.has_table = True
+        return session.connection if session.has_table else None
+
+    def _connect(self) -> Connection:
+        connection: Connection = self._sqlite().connect(self._path)
+        try:
+            connection.run(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+            # A file that somebody else made must not run functions of its own.
+            connection.run("PRAGMA trusted_schema = OFF")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _finds_table(self, connection: Connection) -> bool:
+        columns = connection.run("SELECT name FROM pragma_table_info(?)", (self._table,))
+        if not columns:
+            return False
+        if [column for (column,) in columns] != _COLUMNS:
+            cause = f"its table {self._table!r} was not made by persicache; choose another by ?table="
+            raise BackendError(place=self.place, action="open the table", cause=cause)
+        return True
+
+    def _compare(self, connection: Connection, name: str, expect: Expectation | Version) -> None:
+        rows = connection.run(self._sql_stat, (name,))
+        check_row(name, self.place, expect=expect, actual=rows[0][1] if rows else None)
+
+    @contextlib.contextmanager
+    def _trouble(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except BackendError:
+            raise
+        except OSError as error:
+            trouble = failure(error, place=self.place, action=action)
+            raise trouble from trouble.__cause__
+        except self._sqlite().error as error:
+            kind = ReadOnlyPlace if primary_code(error) == _READ_ONLY else BackendError
+            raise kind(place=self.place, action=action, cause=error) from error
+
+
+def _values(name: str, change: Change) -> tuple[object, ...]:
+    return (name, change.version, change.modified, joined(change))
+
+
+@contextlib.contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    # A deferred transaction that reads before it writes fails at once if another wrote meanwhile.
+    connection.run("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.run("COMMIT")
+    except BaseException:
+        # After some errors, a full disk among them, SQLite has rolled back already.
+        with contextlib.suppress(Exception):
+            connection.run("ROLLBACK")
+        raise
+
+
+def _turn_on_wal(connection: Connection) -> None:
+    # Here SQLite doesn't wait for others by itself. Where there can be no shared memory, on a
+    # network filesystem, it keeps the old journal.
+    deadline = time.monotonic() + _WAL_SECONDS
+    while True:
+        try:
+            connection.run("PRAGMA journal_mode = WAL")
+        except Exception as error:
+            if primary_code(error) != _BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _identifier(table: str) -> str:
+    # SQLite doesn't tell upper from lower case in names, and keeps "sqlite_" for itself.
+    return re.sub(r"[A-Z%]|^s(?=qlite_)", lambda match: f"%{ord(match[0]):02x}", table)
