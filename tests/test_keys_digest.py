@@ -707,3 +707,20 @@ print([name for name in ("pandas", "pyarrow", "fsspec", "heapdict") if name in s
         [sys.executable, "-c", script, package], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_can_digest_large_buffers():
+    # In processes of its own: a fork of the test's process would take over its threads.
+    script = """
+import os, signal, sys
+from persicache.keys import digest
+big = bytes(1 << 21)
+expected = digest(big)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(0 if digest(big) == expected else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

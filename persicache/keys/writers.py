@@ -8,6 +8,7 @@ Then different values give different bytes, and the digest of the bytes is the v
 from __future__ import annotations
 
 import importlib
+import os
 import weakref
 from collections.abc import Callable
 from hashlib import blake2b
@@ -184,9 +185,17 @@ def seal(data: bytearray) -> bytes:
     return blake3(data).digest()
 
 
+# One value, replaced in forked children: blake3's pool of threads doesn't survive a fork,
+# and whoever waits for it there waits forever.
+_max_threads: Final = [blake3.AUTO]
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _max_threads.__setitem__(0, 1))
+
+
 def hasher_for(nbytes: int) -> blake3:
     """Return a hasher with as many threads as `nbytes` deserve."""
-    return blake3(max_threads=blake3.AUTO) if nbytes >= _THREADS_NBYTES else blake3()
+    return blake3(max_threads=_max_threads[0]) if nbytes >= _THREADS_NBYTES else blake3()
 
 
 def write_buffer(out: bytearray, tag: bytes, data: bytes | bytearray | memoryview) -> None:
