@@ -10,6 +10,7 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from blake3 import blake3
 from same import assert_same
@@ -282,3 +283,82 @@ def test_golden_entries_are_read_and_written_as_ever(name):
     if name in ("int", "array", "signed"):
         # The others hold a set, in any order, or what a compressor's version makes.
         assert golden.entry(name) == entry
+
+
+def ext(kind, payload):
+    return msgpack.ExtType(kind, msgpack.packb(payload))
+
+
+def bomb_entry(body, buffers=(), *, compression=ZSTD):
+    return b"".join(
+        envelope.seal(
+            codec=1,
+            metadata=msgpack.packb({"created": 0.0, "key": "the key", "writer": "test"}),
+            body=msgpack.packb(body),
+            buffers=buffers,
+            ad=envelope.associated_data("", "the key"),
+            compression=compression,
+        )
+    )
+
+
+def arrow_stream(table, **options):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table)
+    return memoryview(sink.getvalue())
+
+
+def frame_bomb(table, **options):
+    about = {"type": "DataFrame", "attrs": {}, "columns": None, "freq": None, "zones": [], "zone": None}
+    return bomb_entry(ext(23, [about, 0]), [arrow_stream(table, **options)], compression=0)
+
+
+MEGA = bytes(1 << 20)
+BOMBS = {
+    "a buffer copied 2,000 times": lambda: bomb_entry([ext(18, 0)] * 2000, [MEGA]),
+    "a buffer copied into bytearrays": lambda: bomb_entry([ext(5, [0])] * 2000, [MEGA]),
+    "a bytearray of a size": lambda: bomb_entry(ext(5, [3 << 30])),
+    "a fraction of a text": lambda: bomb_entry(ext(17, ["1e99999999"])),
+    "a scalar of a size": lambda: bomb_entry(ext(20, ["S", 3 << 30])),
+    "200 million nulls": lambda: frame_bomb(pa.table({"a": pa.nulls(200_000_000)})),
+    "Arrow's own compression": lambda: frame_bomb(
+        pa.table({"a": pa.array(np.zeros(10**7))}), compression="zstd"
+    ),
+    "runs": lambda: frame_bomb(
+        pa.table({"a": pa.RunEndEncodedArray.from_arrays(pa.array([10**8], pa.int32()), pa.array([1.0]))})
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_small_entries_do_not_grow_without_bound(name):
+    entry = BOMBS[name]()
+    tracemalloc.start()
+    start = time.perf_counter()
+    refused(EntryCodec(), entry)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert time.perf_counter() - start < 1
+    assert peak < 100 * 2**20
+
+
+def test_a_compressed_arrow_dictionary_is_noticed():
+    words = pa.array(["word"] * 1000).dictionary_encode()
+    refused(EntryCodec(), frame_bomb(pa.table({"a": words}), compression="lz4"))
+
+
+def test_want_of_memory_is_no_corruption(monkeypatch):
+    codec, entry = made("array")
+
+    def no_memory(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("persicache.codecs.entry.unpack_tree", no_memory)
+    with pytest.raises(MemoryError):
+        decode(codec, entry)
+
+
+def test_a_time_zone_that_is_not_here_is_no_corruption():
+    zone = bomb_entry(ext(14, ["Mars/Olympus_Mons"]))
+    refused(EntryCodec(), zone, UnloadableValue)

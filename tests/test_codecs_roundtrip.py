@@ -402,3 +402,98 @@ def test_a_pair_of_functions_is_a_format():
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         codec_for(**options)
+
+
+@pytest.mark.parametrize(
+    "nan", [np.float64("nan"), np.datetime64("NaT"), complex("nan"), decimal.Decimal("nan")]
+)
+def test_keys_that_look_alike_stay_apart(nan):
+    first, second = (
+        (1, nan),
+        (1, type(nan)(str(nan)) if not isinstance(nan, np.datetime64) else np.datetime64("NaT")),
+    )
+    value = {first: "x", second: "y"} | {(1, float("nan")): letter for letter in "zw"}
+    assert sorted(there_and_back(value, TREE_ONLY, is_private=False).values()) == sorted(value.values())
+
+
+def test_shared_references_do_not_explode():
+    shared = [1]
+    for _ in range(28):
+        shared = [shared, shared]
+    again = there_and_back(shared, EntryCodec())
+    assert again[0] is again[1]
+    with pytest.raises(UntrustedPickle, match="over and over"):
+        EntryCodec().encode(shared, OWNER, is_private=False)
+    rows = there_and_back([[1, 2]] * 5000, EntryCodec(), is_private=False)
+    assert rows == [[1, 2]] * 5000
+
+
+def test_a_memmap_comes_back_as_an_array(tmp_path):
+    mapped = np.memmap(tmp_path / "map", dtype="f8", mode="w+", shape=(1000,))
+    mapped[:] = 3
+    assert_same(there_and_back(mapped, EntryCodec()), np.full(1000, 3.0))
+    mapped._mmap.close()
+
+
+def test_large_bytearrays_are_not_copied():
+    value = bytearray(100_000)
+    chunks = EntryCodec().encode([value], OWNER, is_private=False)
+    assert any(chunk is value for chunk in chunks)
+    assert_same(there_and_back([value], TREE_ONLY), [value])
+
+
+INEXACT_FRAMES = {
+    "decimals in categories": pd.DataFrame(
+        {"c": pd.Categorical([decimal.Decimal("1.0"), decimal.Decimal("2.00")])}
+    ),
+    "arrays in cells": pd.DataFrame({"o": [np.arange(2000), np.arange(2000)]}),
+    "unused levels": pd.DataFrame(
+        {"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("x", 1), ("y", 2), ("z", 3)])[:2]
+    ),
+    "frequency of the columns": pd.DataFrame(
+        [[1, 2]], columns=pd.date_range("2020-01-01", periods=2, freq="D")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INEXACT_FRAMES)
+def test_frames_that_arrow_changes_in_small_things_are_refused(name):
+    with pytest.raises(UntrustedPickle):
+        EntryCodec().encode(INEXACT_FRAMES[name], OWNER, is_private=False)
+
+
+@pytest.mark.parametrize(
+    "zone", ["UTC", dt.UTC, zoneinfo.ZoneInfo("Europe/Paris"), dt.timezone(dt.timedelta(hours=2))]
+)
+def test_time_zones_of_frames_keep_their_kind(zone):
+    index = pd.date_range("2020-01-01", periods=3, tz=zone)
+    frame = pd.DataFrame({"t": index, "n": [1, 2, 3]}, index=index)
+    again = there_and_back(frame, EntryCodec(), is_private=False)
+    assert_same(again, frame)
+    assert repr(again["t"].dt.tz) == repr(frame["t"].dt.tz)
+    assert repr(again.index.tz) == repr(index.tz)
+
+
+def test_structured_arrays_with_many_fields_are_npy_files():
+    array = np.zeros(2, dtype=[(f"field{i}", "f8") for i in range(600)])
+    assert_same(there_and_back(array, codec_for("npy")), array)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"namespace": 5},
+        {"compression": []},
+        {"format": []},
+        {"signing_key": 5},
+        {"signing_key": {"a": 1}},
+        {"allow_pickle": "no"},
+        {"format": "json", "namespace": "x"},
+        {"format": "json", "verify": "always"},
+        {"dump": 1, "load": 2},
+        {"dump": print, "load": print, "extension": ".TXT"},
+    ],
+)
+def test_options_of_the_wrong_type_are_refused(options):
+    with pytest.raises((TypeError, ValueError), match=next(iter(options)) if len(options) == 1 else ""):
+        codec_for(**options)

@@ -106,6 +106,8 @@ def describe_scalar(scalar: np.generic) -> tuple[Any, bytes]:
 
 def restore_scalar(descr: Any, raw: bytes) -> Any:
     """Return the scalar that `describe_scalar` took apart."""
+    if not isinstance(raw, bytes):
+        raise TypeError("a scalar is restored from bytes")
     if descr == "U":
         return np.str_(raw.decode(UTF_32, "surrogatepass"))
     if descr == "S":

@@ -24,10 +24,10 @@ MAX_RATIO: Final = 256
 #: Smaller buffers are stored as they are.
 MIN_NBYTES: Final = 512
 
-_NAMES: Final = {None: NONE, "none": NONE, "lz4": LZ4, "zstd": ZSTD}
+_NAMES: Final[dict[object, int]] = {None: NONE, "none": NONE, "lz4": LZ4, "zstd": ZSTD}
 
 
-def named(name: str | None) -> int:
+def named(name: object) -> int:
     """Return the number of a compression, and see that it can be used here.
 
     Raises
@@ -37,7 +37,7 @@ def named(name: str | None) -> int:
     MissingDependency
         If its package is not installed.
     """
-    if name not in _NAMES:
+    if not isinstance(name, (str, type(None))) or name not in _NAMES:
         raise ValueError(f"unknown compression {name!r}: give 'lz4', 'zstd' or None")
     number = _NAMES[name]
     if number:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast, get_args
+from zoneinfo import ZoneInfoNotFoundError
 
 import msgpack
 from blake3 import blake3
@@ -40,6 +41,8 @@ SigningKey = str | bytes | Sequence[str | bytes]
 TREE: Final = 1
 PICKLE: Final = 2
 FORMAT_VERSION: Final = "0.1"
+#: Where the alternative to copies is a refusal.
+MOST_REPEATS_WITHOUT_PICKLE: Final = 1_000_000
 ARROW: Final = ArrowFrames()
 _new: Final = tuple.__new__  # a third of the time of Decoded(...), on the path of every hit
 #: Keys of our own in the metadata map.
@@ -56,7 +59,7 @@ def signing_keys(secret: SigningKey | None) -> tuple[bytes, ...]:
     """
     if secret is None:
         return ()
-    several: list[object] = [secret] if isinstance(secret, (str, bytes)) else list(secret)
+    several: list[object] = [secret] if isinstance(secret, (str, bytes)) else _listed(secret)
     if not several or not all(isinstance(one, (str, bytes)) and one for one in several):
         raise ValueError("signing_key must be a non-empty str or bytes, or a sequence of these")
     return tuple(
@@ -66,6 +69,10 @@ def signing_keys(secret: SigningKey | None) -> tuple[bytes, ...]:
         ).digest()
         for one in several
     )
+
+
+def _listed(secret: object) -> list[object]:
+    return list(secret) if isinstance(secret, (list, tuple)) else []
 
 
 class EntryCodec:
@@ -113,6 +120,10 @@ class EntryCodec:
     ) -> None:
         if verify not in get_args(Verify):
             raise ValueError(f"verify must be one of {get_args(Verify)}, not {verify!r}")
+        if not isinstance(namespace, str):
+            raise TypeError(f"namespace must be a str, not {namespace!r}")
+        if allow_pickle is not None and not isinstance(allow_pickle, bool):
+            raise TypeError(f"allow_pickle must be True, False or None, not {allow_pickle!r}")
         self._ad = envelope.associated_data(namespace)
         self._compression = compressions.named(compression)
         self._keys = signing_keys(signing_key)
@@ -155,7 +166,9 @@ class EntryCodec:
     def _pack(self, value: object, owner: Owner, *, is_private: bool) -> tuple[int, bytes, list[Any]]:
         pickles = self._trust.can_store(is_private=is_private)
         try:
-            return TREE, *pack_tree(value, frames=None if pickles else ARROW)
+            if pickles:
+                return TREE, *pack_tree(value)
+            return TREE, *pack_tree(value, frames=ARROW, most_repeats=MOST_REPEATS_WITHOUT_PICKLE)
         except (NotATree, InexactFrame) as why:
             if not pickles:
                 reason = f"its value can only be stored as a pickle ({why})"
@@ -204,8 +217,12 @@ class EntryCodec:
     def _load_tree(self, body: Buffer, buffers: list[Any], owner: Owner) -> Any:
         try:
             return unpack_tree(body, buffers, frames=ARROW)
-        except MissingDependency:
-            raise
+        except (MissingDependency, MemoryError, RecursionError):
+            raise  # for want of something here, not for anything in the entry
+        except ZoneInfoNotFoundError as error:
+            raise UnloadableValue(
+                key=owner.key, place=owner.place, reason=f"this machine has no time zone data: {error}"
+            ) from error
         except Exception as error:
             # Its checksum is right, so it was written so: by other code, or on purpose.
             raise CorruptEntry(
@@ -215,6 +232,8 @@ class EntryCodec:
     def _load_pickle(self, body: Buffer, buffers: list[Any], owner: Owner) -> Any:
         try:
             return pickled.load(body, buffers)
+        except MemoryError:
+            raise
         except Exception as error:
             raise UnloadableValue(
                 key=owner.key, place=owner.place, reason=f"{type(error).__name__}: {error}"

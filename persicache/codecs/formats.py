@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from persicache.codecs.codec import Codec
 from persicache.codecs.entry import EntryCodec, SigningKey, Verify
 from persicache.codecs.plain import FORMATS, PlainCodec, file_format
 
 __all__ = ["codec_for"]
+
+EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,15}", re.ASCII)
 
 
 def codec_for(
@@ -57,22 +60,23 @@ def codec_for(
             allow_pickle=allow_pickle,
             verify=verify,
         )
-    if compression is not None or signing_key is not None:
+    if compression is not None or signing_key is not None or namespace or verify != "first":
         raise ValueError(
-            "compression= and signing_key= need format='auto': a plain file has no room for them"
+            "compression=, signing_key=, namespace= and verify= need format='auto': a plain file has no "
+            "room for them"
         )
     if dump is not None and load is not None:
         if format != "auto":
             raise ValueError(f"give format={format!r}, or dump= and load=, not both")
-        if (
-            not extension.startswith(".")
-            or not extension[1:].isalnum()
-            or extension == EntryCodec.extension
-        ):
+        if not EXTENSION.fullmatch(extension) or extension == EntryCodec.extension:
             raise ValueError(
-                f"extension must be a dot with letters or digits, other than '.pc', not {extension!r}"
+                f"extension must be a dot and up to 15 of [a-z0-9], other than '.pc', not {extension!r}"
             )
+        if not all(map(callable, (dump, load))):
+            raise TypeError("dump= and load= are functions such as pickle.dump and pickle.load")
         return PlainCodec(file_format(dump, load, extension=extension), allow_pickle=allow_pickle)
-    if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}: give 'auto' or one of {sorted(FORMATS)}")
-    return PlainCodec(FORMATS[format], allow_pickle=allow_pickle)
+    try:
+        plain = FORMATS[format]
+    except (KeyError, TypeError):
+        raise ValueError(f"unknown format {format!r}: give 'auto' or one of {sorted(FORMATS)}") from None
+    return PlainCodec(plain, allow_pickle=allow_pickle)

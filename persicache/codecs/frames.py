@@ -1,6 +1,7 @@
 """pandas objects as Arrow IPC streams, for places where pickle isn't trusted.
 
-Only an exact round trip is accepted: it is tried when the value is stored.
+Only an exact round trip is accepted: it is tried when the value is stored. And only a stream
+that such a round trip could have made is loaded, because anybody could have written it.
 
 References
 ----------
@@ -9,14 +10,22 @@ The Arrow IPC streaming format, https://arrow.apache.org/docs/format/Columnar.ht
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
+from persicache.codecs.arrow_messages import is_compressed
 from persicache.errors import MissingDependency
 
 __all__ = ["ArrowFrames", "InexactFrame"]
+
+#: How much larger a frame may be than its stream: rows times columns, 8 bytes each.
+MAX_RATIO: Final = 256
+#: What an object column may hold: their repr tells them from one another.
+PLAIN_TYPES: Final = (str, bytes, int, float, bool, type(None), Decimal, dt.date, dt.time, dt.timedelta)
 
 
 class InexactFrame(Exception):
@@ -61,13 +70,15 @@ class ArrowFrames:
 
         Raises
         ------
+        ValueError
+            If the stream is one that `pack` doesn't make.
         MissingDependency
             If pandas or pyarrow is not installed.
         """
         arrow = _pyarrow()
-        with arrow.ipc.open_stream(arrow.py_buffer(buffer)) as reader:
-            # Arrow's columns are read-only views of the stream; a result is writable.
-            frame = reader.read_all().to_pandas().copy()
+        table = _read(arrow, buffer)
+        # Arrow's columns are read-only views of the stream; a result is writable.
+        frame = table.to_pandas().copy()
         return _put_together(import_module("pandas"), description, frame)
 
 
@@ -78,6 +89,23 @@ def _pyarrow() -> Any:
         return import_module("pyarrow")
     except ImportError as error:
         raise MissingDependency(package=error.name or "pyarrow", extra="pandas") from error
+
+
+def _read(arrow: Any, buffer: Any) -> Any:
+    """Read a stream that a stranger may have written: no bombs, no lying offsets."""
+    source = arrow.py_buffer(buffer)
+    for message in arrow.ipc.MessageReader.open_stream(source):
+        if is_compressed(memoryview(message.metadata)):
+            raise ValueError("its Arrow stream is compressed")
+    with arrow.ipc.open_stream(source) as reader:
+        table = reader.read_all()
+    for field in table.schema:
+        if any(name in str(field.type) for name in ("run_end_encoded", "_view")):
+            raise ValueError(f"its Arrow stream has a column of type {field.type}")
+    if table.num_rows * max(1, table.num_columns) * 8 > MAX_RATIO * (len(source) + 4096):
+        raise ValueError(f"its Arrow stream claims to grow to {table.num_rows} rows")
+    table.validate(full=True)
+    return table
 
 
 def _take_apart(pandas: Any, value: Any) -> tuple[dict[str, Any], Any]:
@@ -105,10 +133,22 @@ def _take_apart(pandas: Any, value: Any) -> tuple[dict[str, Any], Any]:
         frame = frame.set_axis([str(i) for i in range(len(columns))], axis=1)
     freq = getattr(index, "freq", None)
     about["freq"] = None if freq is None or index.dtype.kind not in "mM" else freq.freqstr
+    # Arrow keeps the name of a time zone, not what kind of object it is.
+    about["zones"] = [_zone(frame.iloc[:, i]) for i in range(frame.shape[1])]
+    about["zone"] = _zone(index)
     return about, frame
 
 
+def _zone(values: Any) -> Any:
+    return getattr(values.dtype, "tz", None)
+
+
 def _put_together(pandas: Any, about: dict[str, Any], frame: Any) -> Any:
+    for i, zone in enumerate(about["zones"]):
+        if zone is not None and repr(_zone(frame.iloc[:, i])) != repr(zone):
+            frame.isetitem(i, frame.iloc[:, i].dt.tz_convert(zone))
+    if about["zone"] is not None and repr(_zone(frame.index)) != repr(about["zone"]):
+        frame.index = frame.index.tz_convert(about["zone"])
     if about["freq"] is not None:
         frame.index.freq = about["freq"]
     if about["type"] == "DataFrame":
@@ -144,31 +184,45 @@ def _difference(pandas: Any, value: Any, again: Any) -> str:
         check()
     except AssertionError as error:
         return " ".join(str(error).split())
-    if any(
-        not _same_objects(one, other) for one, other in zip(_objects(value), _objects(again), strict=True)
-    ):
-        return "some elements of an object column change their type"
+    parts, parts_again = _parts(value), _parts(again)
+    for part, other in zip(parts, parts_again, strict=True):
+        difference = _part_difference(pandas, part, other)
+        if difference:
+            return difference
     return ""
 
 
-def _objects(value: Any) -> list[Any]:
-    """Return the object columns and labels of a pandas object."""
-    arrays = []
-    if hasattr(value, "columns"):
-        arrays = [value.iloc[:, i] for i in range(value.shape[1])]
-        arrays += [value.columns]
-    elif hasattr(value, "index"):
-        arrays = [value]
-    index = getattr(value, "index", value)
-    arrays += [index.get_level_values(i) for i in range(index.nlevels)]
-    return [list(array) for array in arrays if array.dtype == object] + [
-        list(index.names),
-        [getattr(value, "name", None)],
-    ]
+def _parts(value: Any) -> list[Any]:
+    """Return the columns and the levels of the labels of a pandas object."""
+    columns = [value.iloc[:, i] for i in range(value.shape[1])] if hasattr(value, "columns") else []
+    axes = [value.columns, value.index] if hasattr(value, "columns") else [getattr(value, "index", value)]
+    levels = [level for axis in axes for level in getattr(axis, "levels", [axis])]
+    return [*columns, *levels, value] if not hasattr(value, "columns") else [*columns, *levels]
+
+
+def _part_difference(pandas: Any, part: Any, other: Any) -> str:
+    if repr(part.dtype) != repr(other.dtype) or repr(_zone(part)) != repr(_zone(other)):
+        return f"a part of type {part.dtype} comes back as {other.dtype}"
+    if repr(getattr(part, "freq", None)) != repr(getattr(other, "freq", None)):
+        return "the frequency of its labels gets lost"
+    if isinstance(part, pandas.Index) and len(part) != len(other):
+        return "unused labels get lost"
+    if [type(name) for name in _names(part)] != [type(name) for name in _names(other)]:
+        return "a name changes its type"
+    if isinstance(part.dtype, pandas.CategoricalDtype):
+        return _part_difference(pandas, part.dtype.categories, other.dtype.categories)
+    if part.dtype == object and not _same_objects(list(part), list(other)):
+        return "some elements of an object column change, or are of a type that can't be compared"
+    return ""
+
+
+def _names(part: Any) -> list[Any]:
+    return list(getattr(part, "names", [part.name]))
 
 
 def _same_objects(one: list[Any], other: list[Any]) -> bool:
     # assert_frame_equal takes 1 for True, and None for nan.
     return len(one) == len(other) and all(
-        type(a) is type(b) and (a is b or repr(a) == repr(b)) for a, b in zip(one, other, strict=True)
+        type(a) is type(b) and isinstance(a, PLAIN_TYPES) and (a is b or repr(a) == repr(b))
+        for a, b in zip(one, other, strict=True)
     )

@@ -215,7 +215,7 @@ def _load_npy(data: Buffer) -> Any:
     file = io.BytesIO(view[:NPY_HEADER_NBYTES])
     if npy.read_magic(file) != (1, 0):
         return _load_rare_npy(view)
-    shape, is_fortran, dtype = npy.read_array_header_1_0(file)
+    shape, is_fortran, dtype = npy.read_array_header_1_0(file, max_header_size=NPY_HEADER_NBYTES)
     body = view[file.tell() :]
     if dtype.hasobject or dtype.itemsize * math.prod(shape) != len(body):
         raise ValueError("the file is not as long as its header says, or holds objects")
@@ -225,7 +225,7 @@ def _load_npy(data: Buffer) -> Any:
 
 def _load_rare_npy(data: memoryview) -> Any:
     file = io.BytesIO(data)
-    value = npy.read_array(file, allow_pickle=False)
+    value = npy.read_array(file, allow_pickle=False, max_header_size=len(data))
     if file.read(1):
         raise ValueError("something follows the array")
     return value

@@ -3,8 +3,9 @@
 A tree is msgpack. What msgpack doesn't know is one of its extension types, numbered by
 `Kind`; large arrays and bytes lie outside the tree, in buffers. Types are exact: what comes
 back has the type of what was stored, and a value of any other type, a subclass included, is
-not a tree. An array that occurs twice comes back as one array; other shared references come
-back as equal copies, as in JSON.
+not a tree; only a memory-mapped array comes back as an ordinary one. A large array that occurs
+twice comes back as one; other shared references come back as equal copies, as in JSON, and a
+value that refers to one list or dict very often is not a tree, lest it explode.
 
 References
 ----------
@@ -34,6 +35,8 @@ __all__ = ["FrameCodec", "NotATree", "pack_tree", "unpack_tree"]
 LARGE_NBYTES: Final = 64 * 1024
 #: Deeper values are not trees: unpacking them could overflow the reader's stack.
 MAX_DEPTH: Final = 100
+#: A tree has no shared references; where there are many, pickle is the better choice.
+MOST_REPEATS: Final = 1000
 COMPLEX: Final = Struct("<dd")
 
 
@@ -64,6 +67,7 @@ class Kind(IntEnum):
     OBJECTS = 21
     MASKED = 22
     FRAME = 23
+    PAIRS = 24
 
 
 class NotATree(Exception):
@@ -80,8 +84,19 @@ class FrameCodec(Protocol):
         """Return the object that was packed."""
 
 
-def pack_tree(value: object, *, frames: FrameCodec | None = None) -> tuple[bytes, list[Any]]:
+def pack_tree(
+    value: object, *, frames: FrameCodec | None = None, most_repeats: int = MOST_REPEATS
+) -> tuple[bytes, list[Any]]:
     """Return the body and the buffers of `value`.
+
+    Parameters
+    ----------
+    value : object
+        What to pack.
+    frames : FrameCodec, optional
+        What packs pandas objects; without it they are no trees.
+    most_repeats : int, default 1000
+        How many references to containers that were met before are still written as copies.
 
     Raises
     ------
@@ -94,7 +109,7 @@ def pack_tree(value: object, *, frames: FrameCodec | None = None) -> tuple[bytes
     >>> unpack_tree(body, buffers)
     {'a': (1, 2.5)}
     """
-    packer = _Packer(frames)
+    packer = _Packer(frames, most_repeats)
     try:
         body = _dump(packer.node(value, 0))
     except (ValueError, OverflowError, RecursionError) as error:
@@ -140,9 +155,11 @@ _SCALARS: Final = frozenset(
 class _Packer:
     """Makes of a value what msgpack can pack, in one walk over its containers."""
 
-    def __init__(self, frames: FrameCodec | None) -> None:
+    def __init__(self, frames: FrameCodec | None, most_repeats: int) -> None:
         self.buffers: list[Any] = []
         self._frames = frames
+        self._containers: set[int] = set()
+        self._repeats_left = most_repeats
         # By id; the array is kept so that its id is not given to another one meanwhile.
         self._arrays: dict[int, tuple[Any, msgpack.ExtType]] = {}
 
@@ -153,23 +170,45 @@ class _Packer:
         if depth > MAX_DEPTH:
             raise NotATree("it is nested too deep")
         if kind is list:
+            self._meet(value)
             return self._items(value, depth)
         if kind is dict:
-            return dict(
-                zip(self._items(list(value), depth), self._items(list(value.values()), depth), strict=True)
-            )
+            self._meet(value)
+            return self._pairs(value, depth)
         if kind is bytes:
             return value if len(value) < LARGE_NBYTES else self._ext(Kind.LARGE_BYTES, self._buffer(value))
         pack = _PACKERS.get(kind)
         if pack is not None:
+            if kind is tuple:
+                self._meet(value)
             code, payload = pack(value)
             return self._ext(code, self._items(payload, depth))
+        if kind is bytearray:
+            large = len(value) >= LARGE_NBYTES
+            return self._ext(Kind.BYTEARRAY, [self._buffer(value) if large else bytes(value)])
+        if kind is np.memmap:
+            return self.node(np.asarray(value), depth)
         if kind is np.ndarray or kind is np.ma.MaskedArray or isinstance(value, np.generic):
             return self._numpy(value, depth)
         packed = self._frames.pack(value) if self._frames is not None else None
         if packed is None:
             raise NotATree(f"it holds a {kind.__module__}.{kind.__qualname__}")
         return self._ext(Kind.FRAME, [self.node(packed[0], depth + 1), self._buffer(packed[1])])
+
+    def _meet(self, container: Any) -> None:
+        """Count the references to one container: a few are copies, many would be an explosion."""
+        if len(container) > 0 and id(container) in self._containers:
+            self._repeats_left -= 1
+            if self._repeats_left < 0:
+                raise NotATree("it refers to the same containers over and over")
+        self._containers.add(id(container))
+
+    def _pairs(self, value: dict[Any, Any], depth: int) -> Any:
+        keys = self._items(list(value), depth)
+        values = self._items(list(value.values()), depth)
+        packed = dict(zip(keys, values, strict=True))
+        # Keys with a NaN in them differ, and look alike once they are packed.
+        return packed if len(packed) == len(value) else self._ext(Kind.PAIRS, [keys, values])
 
     def _items(self, items: list[Any], depth: int) -> list[Any]:
         # One pass in C over the types spares a call for each of a million numbers.
@@ -228,7 +267,6 @@ _PACKERS: Final[dict[type, Callable[[Any], tuple[Kind, list[Any]]]]] = {
     set: lambda v: (Kind.SET, list(v)),
     frozenset: lambda v: (Kind.FROZENSET, list(v)),
     complex: lambda v: (Kind.COMPLEX, [COMPLEX.pack(v.real, v.imag)]),
-    bytearray: lambda v: (Kind.BYTEARRAY, [bytes(v)]),
     range: lambda v: (Kind.RANGE, [v.start, v.stop, v.step]),
     slice: lambda v: (Kind.SLICE, [v.start, v.stop, v.step]),
     type(...): lambda _: (Kind.ELLIPSIS, []),
@@ -251,6 +289,7 @@ class _Unpacker:
         self._buffers = buffers
         self._frames = frames
         self._arrays: dict[int, Any] = {}
+        self._taken: set[int] = set()
 
     def load(self, body: Any) -> Any:
         return msgpack.unpackb(
@@ -269,12 +308,22 @@ class _Unpacker:
         if make is not None:
             return make(parts)
         if code == Kind.LARGE_BYTES:
-            return bytes(self._buffers[parts])
+            return bytes(self._take(parts))
+        if code == Kind.BYTEARRAY:
+            (where,) = parts
+            return bytearray(where if isinstance(where, bytes) else self._take(where))
         if code == Kind.ARRAY:
             return self._array(*parts)
         if code == Kind.FRAME and self._frames is not None:
-            return self._frames.unpack(parts[0], self._buffers[parts[1]])
+            return self._frames.unpack(parts[0], self._take(parts[1]))
         raise ValueError(f"extension {code} is unknown")
+
+    def _take(self, where: int) -> Any:
+        # A small entry that copied one buffer a thousand times would fill the memory.
+        if where in self._taken:
+            raise ValueError("a buffer is used twice")
+        self._taken.add(where)
+        return self._buffers[where]
 
     def _array(self, descr: Any, shape: list[int], is_fortran: bool, where: bytes | int) -> Any:  # noqa: FBT001 - positions of a payload
         if isinstance(where, bytes):
@@ -300,12 +349,18 @@ def _make_time(parts: list[Any]) -> dt.time:
     return dt.time(*fields).replace(tzinfo=tz, fold=fold)
 
 
+def _make_fraction(parts: list[Any]) -> Fraction:
+    numerator, denominator = parts
+    if type(numerator) is not int or type(denominator) is not int:
+        raise TypeError("a fraction is of two ints")  # a text such as 1e99999999 would take for ever
+    return Fraction(numerator, denominator)
+
+
 _MAKERS: Final[dict[int, Callable[[Any], Any]]] = {
     Kind.TUPLE: tuple,
     Kind.SET: set,
     Kind.FROZENSET: frozenset,
     Kind.COMPLEX: _make_complex,
-    Kind.BYTEARRAY: lambda parts: bytearray(parts[0]),
     Kind.RANGE: lambda parts: range(*parts),
     Kind.SLICE: lambda parts: slice(*parts),
     Kind.ELLIPSIS: lambda _: ...,
@@ -317,7 +372,8 @@ _MAKERS: Final[dict[int, Callable[[Any], Any]]] = {
     Kind.ZONE: lambda parts: ZoneInfo(parts[0]),
     Kind.UUID: lambda parts: UUID(bytes=parts[0]),
     Kind.DECIMAL: lambda parts: Decimal(parts[0]),
-    Kind.FRACTION: lambda parts: Fraction(*parts),
+    Kind.FRACTION: _make_fraction,
+    Kind.PAIRS: lambda parts: dict(zip(*parts, strict=True)),
     Kind.SCALAR: lambda parts: arrays.restore_scalar(*parts),
     Kind.OBJECTS: lambda parts: arrays.restore_objects(*parts),
     Kind.MASKED: lambda parts: arrays.restore_masked(*parts),
