@@ -172,6 +172,13 @@ def _difference(pandas: Any, value: Any, again: Any) -> str:
     """Say in what two pandas objects differ, "" if in nothing."""
     if type(value) is not type(again):
         return f"it comes back as {type(again).__name__}"
+    parts, parts_again = _parts(value), _parts(again)
+    if len(parts) != len(parts_again):
+        return "it changes its shape"
+    for part, other in zip(parts, parts_again, strict=True):
+        difference = _part_difference(pandas, part, other)
+        if difference:
+            return difference
     check: Callable[[], None] = {
         "DataFrame": lambda: pandas.testing.assert_frame_equal(
             value, again, check_exact=True, check_column_type="exact", check_index_type="exact"
@@ -184,11 +191,6 @@ def _difference(pandas: Any, value: Any, again: Any) -> str:
         check()
     except AssertionError as error:
         return " ".join(str(error).split())
-    parts, parts_again = _parts(value), _parts(again)
-    for part, other in zip(parts, parts_again, strict=True):
-        difference = _part_difference(pandas, part, other)
-        if difference:
-            return difference
     return ""
 
 
