@@ -1,5 +1,6 @@
 """A SpillDict is a dictionary that keeps to its budget."""
 
+import dataclasses
 import gc
 import multiprocessing
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -269,7 +271,70 @@ def test_weights_are_what_values_take():
     frame = pd.DataFrame({"a": np.zeros(10**5), "s": ["text"] * 10**5})
     assert 800_000 < nbytes(frame) < 12_000_000
     assert nbytes({"a": [np.zeros(10**5)] * 1}) > 800_000
-    assert nbytes([[0.5] * 5000] * 3000) > 100_000
+    assert 60_000 < nbytes([[0.5] * 5000] * 3000) < 80_000  # one row, and 3,000 references to it
+    assert 24e6 < nbytes([[i + j / 7 for j in range(1000)] for i in range(1000)]) < 48e6
+
+
+class Node:
+    pass
+
+
+@pytest.mark.timeout(20)
+def test_weighing_ends_whatever_refers_to_whatever():
+    nodes = [Node() for _ in range(25)]
+    for node in nodes:
+        node.neighbours = nodes
+    assert 1000 < nbytes(nodes[0]) < 20_000
+    row = [1]
+    for _ in range(60):
+        row = [row, row]
+    assert nbytes(row) < 10_000
+
+    chain = None
+    for _ in range(5000):
+        chain = [chain, object()]
+    assert nbytes(chain) > 1000
+    with SpillDict(available_memory=KIB * KIB) as c:
+        c["graph"] = nodes[0]
+        assert "graph" in c.in_memory
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    content: object
+
+
+MIB_ARRAY = np.zeros(KIB * KIB // 8)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (deque([MIB_ARRAY, MIB_ARRAY.copy()]), 2),
+        (Slotted(MIB_ARRAY), 1),
+        (np.ma.masked_array(MIB_ARRAY, mask=np.zeros(MIB_ARRAY.shape, bool)), 1.125),
+        (np.array([(b"x" * 2**20, 1)], dtype=[("a", object), ("b", int)]), 1),
+        (np.array([((b"x" * 2**20, 1), 1)], dtype=[("s", [("a", object), ("b", int)]), ("c", int)]), 1),
+        ([MIB_ARRAY, MIB_ARRAY[:1000], MIB_ARRAY.reshape(2, -1), MIB_ARRAY[::2]], 1),
+        (list(MIB_ARRAY.reshape(4, -1)), 1),
+        (list(MIB_ARRAY.reshape(4096, -1)), 1.5),  # of 4,096 views, each an object of its own
+        ([np.zeros(128) for _ in range(4096)], 4.5),
+        (MIB_ARRAY[: KIB * 64], 0.5),
+        (np.broadcast_to(np.zeros(1), 10**9), 0),
+        ([b"x" * 2**20] * 5000, 1),
+        ([bytes([i % 256]) * 2**10 + b"%d" % i for i in range(5000)], 5),
+        (pd.Series([b"x" * 2**10 + b"%d" % i for i in range(5000)], dtype=object), 5),
+        (pd.DataFrame({"a": MIB_ARRAY, "b": MIB_ARRAY}), 2),
+        (pd.DataFrame({"a": [np.zeros(128) for _ in range(1024)]}), 1.1),
+        (pd.DataFrame(np.zeros((128, 1024))), 1),
+        (pd.DataFrame({"a": MIB_ARRAY}).set_index("a").index, 1),
+        (pd.Series(["x", "y"] * 2**19, dtype="category"), 1),
+        (np.array([object()] * 2**17).reshape(2, -1).T, 1),
+        ({"module": np, "class": Node, "function": nbytes}, 0),
+    ],
+)
+def test_weights_of_what_refers_to_much(value, wanted):
+    assert nbytes(value) / 2**20 == pytest.approx(wanted, abs=0.15, rel=0.15)
 
 
 class SpillMachine(RuleBasedStateMachine):
