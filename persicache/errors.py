@@ -33,6 +33,8 @@ __all__ = [
 
 #: How much of a key an error shows.
 MAX_SHOWN: Final = 200
+#: What is a sentence, or a name for one, whatever its length.
+PROSE: Final = frozenset({"reason", "action", "what", "place", "path", "package", "extra", "policy"})
 
 
 class PersicacheError(Exception):
@@ -47,20 +49,48 @@ class PersicacheError(Exception):
 
     def _shown(self, data: dict[str, object]) -> dict[str, object]:
         """Return the data as the sentence shows it."""
-        return data
+        return {
+            name: value if isinstance(value, str) and name in PROSE else Shown(value)
+            for name, value in data.items()
+        }
 
     def __str__(self) -> str:
         # KeyError would show the repr of its argument: quotes around a sentence.
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only constructors don't survive the default pickling of exceptions,
-        # and errors do travel: out of worker processes.
-        return (_rebuild, (type(self), self._data))
+        # Keyword-only constructors don't survive the default pickling of exceptions, and errors
+        # do travel, out of worker processes; what they carry may not.
+        return (_rebuild, (type(self), {name: _portable(value) for name, value in self._data.items()}))
 
 
 def _rebuild(cls: type[PersicacheError], data: dict[str, object]) -> PersicacheError:
     return cls(**data)
+
+
+class Shown:
+    """A value in a sentence: its repr, unless that is very long or fails."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        try:
+            text = repr(self._value)
+        except Exception:  # noqa: BLE001 - of a class's own, or of an int of 5,000 digits
+            return f"<{type(self._value).__name__}>"
+        return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+    def __str__(self) -> str:
+        return str(self._value) if isinstance(self._value, str) else repr(self)
+
+
+def _portable(value: object) -> object:
+    """Return `value` if it pickles for sure, else what it looks like."""
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(map(_portable, value))
+    is_plain = type(value) in {str, bytes, int, float, bool, type(None)}
+    return value if is_plain else repr(Shown(value))
 
 
 class PersicacheWarning(UserWarning):
@@ -87,8 +117,8 @@ class BackendError(PersicacheError, OSError):
 
     def _shown(self, data: dict[str, object]) -> dict[str, object]:
         cause = data["cause"]
-        what = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else cause
-        return {**data, "what": what}
+        what = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else str(cause)
+        return super()._shown({**data, "what": what})
 
     def __reduce__(self) -> tuple[object, ...]:
         # A client library's exception may not pickle; its text does.
@@ -208,16 +238,9 @@ class UnencodableKey(PersicacheError, TypeError):
     reason: str
 
     _sentence = (
-        "{key} can't be a key: {reason}. Keys are str, bytes, int, float, bool, None, date, "
+        "{key!r} can't be a key: {reason}. Keys are str, bytes, int, float, bool, None, date, "
         "datetime, UUID, enum members, and tuples or lists of these"
     )
-
-    def _shown(self, data: dict[str, object]) -> dict[str, object]:
-        try:
-            key = repr(data["key"])
-        except Exception:  # noqa: BLE001 - of a key's own __repr__, or of an int of 5,000 digits
-            key = f"a {type(data['key']).__name__}"
-        return {**data, "key": key if len(key) <= MAX_SHOWN else f"{key[:MAX_SHOWN]}..."}
 
 
 class UndigestibleValue(PersicacheError, TypeError):

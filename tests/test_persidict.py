@@ -466,3 +466,81 @@ def test_one_request_each_on_s3(s3):
     assert requests(lambda: d.set_many({i: i for i in range(20)})) == ["PUT"] * 20
     assert requests(lambda: len(d)) == ["GET"]
     assert requests(lambda: d.get_many(range(20))) == ["GET"] * 20
+
+
+def test_a_generator_may_reuse_its_array(place):
+    for n in (10, 100_000):
+        buffer = np.zeros(n)
+
+        def items(buffer=buffer):
+            for i in range(4):
+                buffer[:] = i
+                yield ("reused", i), buffer
+
+        d = PersiDict(**place)
+        d.set_many(items())
+        assert [float(d["reused", i].max()) for i in range(4)] == [0, 1, 2, 3]
+
+
+def test_what_came_before_a_bad_item_is_stored(place):
+    d = PersiDict(**place)
+    with pytest.raises(UnencodableKey):
+        d.update([("a", 1), (object(), 2), ("b", 3)])
+    assert dict(d) == {"a": 1}
+
+
+def test_keys_that_are_one_in_a_dict_are_not_mixed_up(tmp_path):
+    d = PersiDict(tmp_path)
+    d[1], d[True] = "int", "bool"
+    assert d.get_many([1]) == {1: "int"}
+    with pytest.raises(ValueError, match="one by one"):
+        d.get_many([1, True])
+    d["a", ("b",)] = 2
+    assert d.get_many([["a", ["b"]]]) == {("a", ("b",)): 2}
+
+
+def test_one_bad_file_hides_no_other(tmp_path):
+    d = PersiDict(tmp_path)
+    d["good"], d["z" * 500] = 1, 2
+    (tmp_path / f"foo=x{'0' * 40}.pc").write_text("not an entry")
+    (long,) = tmp_path.glob("z*.pc")
+    (tmp_path / f"planted=x{'1' * 40}.pc").write_bytes(long.read_bytes())
+    assert len(d) == 4
+    seen = []
+    with pytest.raises(CorruptEntry):
+        seen.extend(iter(d))
+    for key in d:  # a loop sees all that can be told, and then the error
+        seen.append(key)
+        if len(seen) == 2:
+            break
+    assert sorted(seen) == ["good", "z" * 500]
+    (tmp_path / "damaged.pc").write_bytes(b"")
+    values = []
+    with pytest.raises(CorruptEntry):
+        values.extend(d.values())
+    got = []
+    iterator = iter(d.items())
+    with pytest.raises(CorruptEntry):
+        while True:
+            got.append(next(iterator))
+    assert sorted(value for _, value in got) == [1, 2]
+    d.clear()
+    assert len(d) == 0
+
+
+def test_errors_show_long_keys_shortened(tmp_path):
+    d = PersiDict(tmp_path)
+    key = "k" * 1_000_000
+    d[key] = 1
+    (entry,) = tmp_path.glob("*.pc")
+    entry.write_bytes(b"")
+    with pytest.raises(CorruptEntry) as info:
+        d[key]
+    assert len(str(info.value)) < 1000
+    assert info.value.key == key
+
+
+def test_errors_of_odd_keys_can_be_pickled(tmp_path):
+    with pytest.raises(UnencodableKey) as info:
+        PersiDict(tmp_path)[frozenset([10**5000, len])]
+    assert "frozenset" in str(pickle.loads(pickle.dumps(info.value)))

@@ -92,19 +92,34 @@ class Entries:
         owner = Owner(key, where.text, self.place)
         return self.codec.metadata(self.storage.read(where.name).buffer, owner)
 
-    def scan(self, prefix: str = "") -> Iterator[tuple[KeyName, BlobInfo]]:
+    def names(self, prefix: str = "") -> Iterator[tuple[KeyName, BlobInfo]]:
         """Yield what lies under `prefix` and is an entry by its name; other files are passed over.
 
-        A text that only the entry knows is read from it; an entry that doesn't know is corrupt.
+        The text is empty where only the entry knows it.
         """
         for info in self.storage.scan(prefix):
             where = decode_name(info.name, extension=self.extension)
-            if where is None:
-                continue
-            if not where.text:
-                where = self._told_by_entry(info.name)
             if where is not None:
                 yield where, info
+
+    def keys(self, prefix: str = "") -> Iterator[tuple[Key, KeyName, BlobInfo]]:
+        """Yield the key, too, of what `names` yields.
+
+        Raises
+        ------
+        CorruptEntry, UnencodableKey
+            At the end, if there was one whose key can't be told: it hides no other.
+        """
+        error: Exception | None = None
+        for named, info in self.names(prefix):
+            try:
+                where = named if named.text else self._told_by_entry(info.name)
+                if where is not None:
+                    yield self.key(where), where, info
+            except (CorruptEntry, UnencodableKey) as trouble:
+                error = error or trouble
+        if error is not None:
+            raise error
 
     def _told_by_entry(self, name: str) -> KeyName | None:
         try:
@@ -113,7 +128,14 @@ class Entries:
             return None
         owner = Owner(name, "", self.place)
         text = self.codec.key_text(blob.buffer, owner)
-        if name_of(text, extension=self.extension) != name:
+        try:
+            is_its = name_of(text, extension=self.extension) == name
+            decode_text(text)
+        except UnencodableKey:  # of an enum or a time zone that isn't known here
+            pass
+        except ValueError:
+            is_its = False
+        if not is_its:
             raise CorruptEntry(key=name, place=self.place, reason="it belongs to another key")
         return KeyName(name, text)
 

@@ -12,7 +12,14 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from persicache.codecs import SigningKey, Verify, codec_for
-from persicache.errors import BlobNotFound, MutationPolicyError, VersionConflict
+from persicache.errors import (
+    BlobNotFound,
+    CorruptEntry,
+    MutationPolicyError,
+    UnloadableValue,
+    UntrustedPickle,
+    VersionConflict,
+)
 from persicache.keys import Key, KeyName, encode_prefix
 from persicache.mappings.conditions import (
     DELETE_CURRENT,
@@ -38,6 +45,8 @@ V = TypeVar("V")
 BATCH: Final = 256
 #: How many bytes of encoded values `set_many` holds before it writes them.
 BATCH_NBYTES: Final = 32 * 1024 * 1024
+#: Larger values from a generator are written at once, rather than copied to wait for others.
+BATCH_ITEM_NBYTES: Final = 256 * 1024
 
 
 class PersiDict(MutableMapping[Any, V]):
@@ -91,7 +100,11 @@ class PersiDict(MutableMapping[Any, V]):
     -----
     Besides what every dictionary raises, a value that is not what was stored raises
     `CorruptEntry`, a place that can't be reached `BackendError`, a pickle that others could
-    have written `UntrustedPickle`. None of these is a KeyError: they are never a miss.
+    have written `UntrustedPickle`. None of these is a KeyError: they are never a miss. Going
+    through the dictionary they are raised last, after all that can be read.
+
+    Don't change an array while another thread stores it: its checksum is taken before its bytes
+    are written, so that the entry would be found damaged.
 
     Examples
     --------
@@ -190,16 +203,20 @@ class PersiDict(MutableMapping[Any, V]):
     def _found(self) -> Iterator[tuple[Key, KeyName, BlobInfo]]:
         """Yield key, place and status of every entry, from one listing."""
         depth = len(self._prefix)
-        for where, info in self._entries.scan(encode_prefix(self._prefix)):
-            key = self._entries.key(where)
-            if depth:
-                # Under a prefix of hundreds of characters there are others' names, too.
-                if not isinstance(key, tuple) or key[:depth] != self._prefix:
-                    continue
-                key = key[depth:]
-                if len(key) == 1 and not isinstance(key[0], tuple):
-                    key = key[0]
-            yield key, where, info
+        for full, where, info in self._entries.keys(encode_prefix(self._prefix)):
+            if not depth:
+                yield full, where, info
+            # Under a prefix of hundreds of characters there are others' names, too.
+            elif isinstance(full, tuple) and full[:depth] == self._prefix:
+                key = full[depth:]
+                yield (key[0] if len(key) == 1 and not isinstance(key[0], tuple) else key), where, info
+
+    def _names(self) -> Iterator[str]:
+        """Yield the name of every entry, without looking into any where names are enough."""
+        prefix = encode_prefix(self._prefix)
+        if prefix.count("/") == len(self._prefix):
+            return (where.name for where, _ in self._entries.names(prefix))
+        return (where.name for _, where, _ in self._found())
 
     # Values
 
@@ -514,12 +531,10 @@ class PersiDict(MutableMapping[Any, V]):
             yield key
 
     def __len__(self) -> int:
-        if self._prefix:
-            return sum(1 for _ in self._found())
-        return sum(1 for _ in self._entries.scan())
+        return sum(1 for _ in self._names())
 
     def __bool__(self) -> bool:
-        return next(self._found(), None) is not None
+        return next(self._names(), None) is not None
 
     def items(self) -> ItemsView[Any, V]:
         """Return a view of the items; going through it reads in batches."""
@@ -530,20 +545,30 @@ class PersiDict(MutableMapping[Any, V]):
         return _Values(self)
 
     def _stream(self) -> Iterator[tuple[Key, V, float]]:
-        """Yield key, value and timestamp of every item, reading ahead by a batch at most."""
+        """Yield key, value and timestamp of every item, reading ahead by a batch at most.
+
+        An entry that can't be read is raised at the end: it hides no other.
+        """
+        error: Exception | None = None
         found = self._found()
         while batch := list(islice(found, BATCH)):
             by_name = {where.name: (key, info) for key, where, info in batch}
             for where, blob in self._entries.load_many(where for _, where, _ in batch):
                 key, info = by_name[where.name]
-                value = self._check(self._entries.decode(key, where, blob).value)
+                try:
+                    value = self._check(self._entries.decode(key, where, blob).value)
+                except (CorruptEntry, UnloadableValue, UntrustedPickle) as trouble:
+                    error = error or trouble
+                    continue
                 yield key, value, info.modified
+        if error is not None:
+            raise error
 
     def clear(self) -> None:
         """Remove every entry of this dictionary; other files of the place stay."""
         self._refuse_change()
-        found = (where.name for _, where, _ in self._found())
-        while batch := list(islice(found, 1000)):
+        names = self._names()
+        while batch := list(islice(names, 1000)):
             self._entries.storage.remove_many(batch)
 
     def random_key(self) -> Key | None:
@@ -634,8 +659,7 @@ class PersiDict(MutableMapping[Any, V]):
         """Return the sub-dictionaries by the first part of their keys; one listing."""
         depth = len(self._prefix)
         firsts: dict[str, Any] = {}
-        for where, _ in self._entries.scan(encode_prefix(self._prefix)):
-            key = self._entries.key(where)
+        for key, _, _ in self._entries.keys(encode_prefix(self._prefix)):
             if isinstance(key, tuple) and len(key) > depth + 1 and key[:depth] == self._prefix:
                 firsts.setdefault(encode_prefix(key[depth : depth + 1]), key[depth])
         return {first: self.get_subdict((first,)) for first in firsts.values()}
@@ -653,8 +677,14 @@ class PersiDict(MutableMapping[Any, V]):
         {'b': 2, 'a': 1}
         >>> d.discard_many(["a", "b", "c"])
         """
-        keys = [tuple(key) if type(key) is list else key for key in keys]
-        wheres = {self._locate(key): key for key in keys}
+        wheres: dict[KeyName, Key] = {}
+        for key in keys:
+            wheres[self._locate(key)] = _hashable(key)
+        if len(set(wheres.values())) < len(wheres):
+            raise ValueError(
+                "some of these keys are different here, but one key of the dict to be returned (such as 1, "
+                "1.0 and True); ask for them one by one"
+            )
         found = {
             where.name: self._check(self._entries.decode(wheres[where], where, blob).value)
             for where, blob in self._entries.load_many(wheres)
@@ -670,21 +700,29 @@ class PersiDict(MutableMapping[Any, V]):
             What to set. It is gone through once, and only some 32 MiB of it are held at a time.
         """
         pairs = items.items() if isinstance(items, Mapping) else items
+        # A generator may use one array for all of its items; a mapping holds each.
+        own = not isinstance(items, (Mapping, list, tuple))
         batch: dict[str, list[Buffer]] = {}
         nbytes = 0
-        for key, value in pairs:
-            if isinstance(value, Joker) or self._append_only:
-                self[key] = value
-                continue
-            where = self._locate(key)
-            self._check(value)
-            batch[where.name] = self._entries.encode(key, where, value)
-            nbytes += sum(map(len, batch[where.name]))
-            if len(batch) >= BATCH or nbytes >= BATCH_NBYTES:
+        try:
+            for key, value in pairs:
+                if isinstance(value, Joker) or self._append_only:
+                    self[key] = value
+                    continue
+                where = self._locate(key)
+                chunks = self._entries.encode(key, where, self._check(value))
+                size = sum(map(len, chunks))
+                if own and size < BATCH_ITEM_NBYTES:
+                    chunks = [bytes(chunk) for chunk in chunks]
+                batch[where.name] = chunks
+                nbytes += size
+                if len(batch) >= BATCH or nbytes >= BATCH_NBYTES or (own and size >= BATCH_ITEM_NBYTES):
+                    self._entries.storage.write_many(batch)
+                    batch, nbytes = {}, 0
+        finally:
+            # What came before an item that can't be stored is stored, as in dict.update.
+            if batch:
                 self._entries.storage.write_many(batch)
-                batch, nbytes = {}, 0
-        if batch:
-            self._entries.storage.write_many(batch)
 
     def discard_many(self, keys: Iterable[Key]) -> None:
         """Remove those of `keys` that exist, concurrently where it pays."""
@@ -698,7 +736,7 @@ class PersiDict(MutableMapping[Any, V]):
     def update(self, other: Any = (), /, **more: V) -> None:
         """Set the items of a mapping, of an object with keys(), or of pairs, as `set_many` does."""
         if not isinstance(other, Mapping) and hasattr(other, "keys"):
-            other = {key: other[key] for key in other.keys()}  # noqa: SIM118 - not a mapping
+            other = [(key, other[key]) for key in other.keys()]  # noqa: SIM118 - not a mapping
         self.set_many(other)
         if more:
             self.set_many(more)
@@ -722,6 +760,11 @@ class PersiDict(MutableMapping[Any, V]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _hashable(key: Key) -> Key:
+    """Return `key` with its lists as tuples, which they are the same key as."""
+    return tuple(map(_hashable, key)) if isinstance(key, (list, tuple)) else key
 
 
 class _Items(ItemsView[Any, V]):

@@ -257,7 +257,7 @@ class MemoizedFunction(Generic[P, R]):
 
     def clear(self) -> int:
         """Remove all stored results of this function, by whatever code; return how many."""
-        names = [where.name for where, _ in self._entries.scan(self._prefix)]
+        names = [where.name for where, _ in self._entries.names(self._prefix)]
         self._entries.storage.remove_many(names)
         return len(names)
 
