@@ -508,22 +508,13 @@ def test_one_bad_file_hides_no_other(tmp_path):
     assert len(d) == 4
     seen = []
     with pytest.raises(CorruptEntry):
-        seen.extend(iter(d))
-    for key in d:  # a loop sees all that can be told, and then the error
-        seen.append(key)
-        if len(seen) == 2:
-            break
+        seen.extend(iter(d))  # sees all that can be told, and then the error
     assert sorted(seen) == ["good", "z" * 500]
     (tmp_path / "damaged.pc").write_bytes(b"")
     values = []
     with pytest.raises(CorruptEntry):
-        values.extend(d.values())
-    got = []
-    iterator = iter(d.items())
-    with pytest.raises(CorruptEntry):
-        while True:
-            got.append(next(iterator))
-    assert sorted(value for _, value in got) == [1, 2]
+        values.extend(iter(d.values()))
+    assert sorted(values) == [1, 2]
     d.clear()
     assert len(d) == 0
 
