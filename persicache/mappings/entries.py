@@ -102,24 +102,24 @@ class Entries:
             if where is not None:
                 yield where, info
 
-    def keys(self, prefix: str = "") -> Iterator[tuple[Key, KeyName, BlobInfo]]:
+    def keys(self, prefix: str, errors: list[Exception]) -> Iterator[tuple[Key, KeyName, BlobInfo]]:
         """Yield the key, too, of what `names` yields.
 
-        Raises
-        ------
-        CorruptEntry, UnencodableKey
-            At the end, if there was one whose key can't be told: it hides no other.
+        Parameters
+        ----------
+        prefix : str
+            Empty, or from `encode_prefix`.
+        errors : list
+            Gets the CorruptEntry or UnencodableKey of each whose key can't be told: it hides no
+            other.
         """
-        error: Exception | None = None
         for named, info in self.names(prefix):
             try:
                 where = named if named.text else self._told_by_entry(info.name)
                 if where is not None:
                     yield self.key(where), where, info
-            except (CorruptEntry, UnencodableKey) as trouble:
-                error = error or trouble
-        if error is not None:
-            raise error
+            except (CorruptEntry, UnencodableKey) as error:
+                errors.append(error)
 
     def _told_by_entry(self, name: str) -> KeyName | None:
         try:

@@ -200,16 +200,22 @@ class PersiDict(MutableMapping[Any, V]):
             key = (*self._prefix, *(key if isinstance(key, (tuple, list)) else (key,)))
         return self._entries.locate(key)
 
-    def _found(self) -> Iterator[tuple[Key, KeyName, BlobInfo]]:
-        """Yield key, place and status of every entry, from one listing."""
+    def _found(self, errors: list[Exception] | None = None) -> Iterator[tuple[Key, KeyName, BlobInfo]]:
+        """Yield key, place and status of every entry, from one listing.
+
+        What can't be told is raised at the end, or put into `errors`.
+        """
         depth = len(self._prefix)
-        for full, where, info in self._entries.keys(encode_prefix(self._prefix)):
+        caught: list[Exception] = [] if errors is None else errors
+        for full, where, info in self._entries.keys(encode_prefix(self._prefix), caught):
             if not depth:
                 yield full, where, info
             # Under a prefix of hundreds of characters there are others' names, too.
             elif isinstance(full, tuple) and full[:depth] == self._prefix:
                 key = full[depth:]
                 yield (key[0] if len(key) == 1 and not isinstance(key[0], tuple) else key), where, info
+        if errors is None and caught:
+            raise caught[0]
 
     def _names(self) -> Iterator[str]:
         """Yield the name of every entry, without looking into any where names are enough."""
@@ -549,20 +555,20 @@ class PersiDict(MutableMapping[Any, V]):
 
         An entry that can't be read is raised at the end: it hides no other.
         """
-        error: Exception | None = None
-        found = self._found()
+        errors: list[Exception] = []
+        found = self._found(errors)
         while batch := list(islice(found, BATCH)):
             by_name = {where.name: (key, info) for key, where, info in batch}
             for where, blob in self._entries.load_many(where for _, where, _ in batch):
                 key, info = by_name[where.name]
                 try:
                     value = self._check(self._entries.decode(key, where, blob).value)
-                except (CorruptEntry, UnloadableValue, UntrustedPickle) as trouble:
-                    error = error or trouble
+                except (CorruptEntry, UnloadableValue, UntrustedPickle) as error:
+                    errors.append(error)
                     continue
                 yield key, value, info.modified
-        if error is not None:
-            raise error
+        if errors:
+            raise errors[0]
 
     def clear(self) -> None:
         """Remove every entry of this dictionary; other files of the place stay."""
@@ -659,7 +665,7 @@ class PersiDict(MutableMapping[Any, V]):
         """Return the sub-dictionaries by the first part of their keys; one listing."""
         depth = len(self._prefix)
         firsts: dict[str, Any] = {}
-        for key, _, _ in self._entries.keys(encode_prefix(self._prefix)):
+        for key, _, _ in self._entries.keys(encode_prefix(self._prefix), []):
             if isinstance(key, tuple) and len(key) > depth + 1 and key[:depth] == self._prefix:
                 firsts.setdefault(encode_prefix(key[depth : depth + 1]), key[depth])
         return {first: self.get_subdict((first,)) for first in firsts.values()}
