@@ -165,6 +165,7 @@ def test_a_full_disk_raises_and_loses_nothing():
     place.full = False
     c[99] = 99
     assert c[99] == 99
+    c.close()
 
 
 def spill_folders():

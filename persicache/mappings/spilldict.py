@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import shutil
-import tempfile
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
-from itertools import count
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Never, Self, TypeVar
 
-from persicache.errors import (
-    BackendError,
-    PersicacheWarning,
-    UnencodableKey,
-    UnencodableValue,
-    UntrustedPickle,
-)
+from persicache.errors import PersicacheWarning, UntrustedPickle
 from persicache.eviction import LRU, Policy
 from persicache.mappings.budget import parse_nbytes
+from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
-from persicache.mappings.persidict import PersiDict
+from persicache.mappings.spill_item import NOWHERE, Item
+from persicache.mappings.spill_place import GivenPlace, PrivatePlace, SpillPlace
 from persicache.mappings.weigh import nbytes
 
 __all__ = ["SpillDict"]
 
 V = TypeVar("V")
 
-NOWHERE: Final = object()
+UNSET: Final = object()
+#: Giving memory back to the system takes a moment: it is not worth it for less.
+MIN_TRIM_NBYTES: Final = 1 << 20
 POLICIES: Final[Mapping[str, Callable[[], Policy]]] = {"lru": LRU}
 
 
@@ -59,12 +54,33 @@ class SpillDict(MutableMapping[Any, V]):
     weigh : callable, default `persicache.nbytes`
         From a value to the bytes that it takes in memory.
 
+    Raises
+    ------
+    ValueError
+        If an option makes no sense; if what `weigh` says of a value is negative or no finite
+        number; if the given place holds keys that are equal in Python, such as 1 and 1.0; and
+        whenever the dictionary is used after it was closed.
+
     Notes
     -----
     All methods may be called from several threads; they wait for one another.
 
     A value that can't be stored stays in memory, with one warning. So does, in a given place,
-    a value whose key can't be stored there; in the default place any hashable key can.
+    a value whose key can't be stored there; in the default place any hashable key can. These
+    come on top of the budget if they exceed it.
+
+    A failed write, as on a full disk, raises and changes nothing: every value is where it was.
+
+    In a given place, values are lost that are in memory only when the dictionary is collected,
+    or the interpreter exits: close it, by ``with`` or `close`, or `flush` it. A
+    `ResourceWarning` tells when it was forgotten.
+
+    A forked child has the dictionary as it was at the fork. In the default place it reads what
+    was spilled before as long as the parent keeps it, removes nothing of the parent's, and
+    spills into a directory of its own. A given place is one for both, as for any two processes.
+
+    A SpillDict is not copied or pickled: ``SpillDict(c)``, ``dict(c)`` and ``update`` take over
+    what is in it, and another process can open a given place after `flush`.
 
     Examples
     --------
@@ -89,28 +105,36 @@ class SpillDict(MutableMapping[Any, V]):
             raise ValueError(f"unknown policy {policy!r}: give one of {sorted(POLICIES)}")
         self._budget = parse_nbytes(available_memory)
         self._weigh = weigh
-        self._policy = POLICIES[policy]()
-        self._lock = threading.RLock()
-        self._fast: dict[Hashable, V] = {}
-        self._weights: dict[Hashable, int] = {}
+        self._new_policy = POLICIES[policy]
+        self._policy = self._new_policy()
+        self._lock = ForkLock(self._repair)
         self._used = 0
-        self._trimmer = Trimmer(every_nbytes=self._budget // 32)
-        # In memory for good: what could not be stored.
-        self._pinned: set[Hashable] = set()
-        self._slow, self._remove_place = _open_place(self, spill_to)
-        self._is_private = spill_to is None
-        self._numbers = count()
-        # Keys with a copy on disk, and the keys of the copies; the copy of a key in memory is
-        # the same value.
-        self._stored: dict[Hashable, Any] = {} if self._is_private else {key: key for key in self._slow}
+        self._trimmer = Trimmer(every_nbytes=max(self._budget // 32, MIN_TRIM_NBYTES))
+        self._is_closed = False
+        # Every key has one item, and a new one takes its place in one step: whoever looks
+        # without the lock finds the old or the new.
+        self._items: dict[Hashable, Item] = {}
+        self._place: SpillPlace
+        if spill_to is None:
+            self._place = PrivatePlace()
+        else:
+            self._place = place = GivenPlace(spill_to)
+            self._items |= {
+                key: Item(key, copy=copy, is_clean=True) for key, copy in place.copies().items()
+            }
+            weakref.finalize(self, _warn_of_lost, self._items, os.getpid(), repr(place))
         if data is not None:
             self.update(data)
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({len(self)} items, {_shown(self._used)} of {_shown(self._budget)} "
-            f"in memory, {len(self) - len(self._fast)} on disk)"
-        )
+        with self._lock:
+            if self._is_closed:
+                return f"{type(self).__name__}(closed)"
+            n_on_disk = sum(not item.is_in_memory for item in self._items.values())
+            return (
+                f"{type(self).__name__}({len(self._items)} items, {_shown(self._used)} of "
+                f"{_shown(self._budget)} in memory, {n_on_disk} on disk)"
+            )
 
     @property
     def available_memory(self) -> int:
@@ -126,48 +150,81 @@ class SpillDict(MutableMapping[Any, V]):
     def in_memory(self) -> frozenset[Any]:
         """The keys whose values are in memory."""
         with self._lock:
-            return frozenset(self._fast)
+            return frozenset(key for key, item in self._items.items() if item.is_in_memory)
+
+    # One key
 
     def __getitem__(self, key: Hashable) -> V:
         with self._lock:
-            if key in self._fast:
-                if key not in self._pinned:
+            item = self._open_items()[key]
+            if item.is_in_memory:
+                if not item.is_pinned:
                     self._policy.touch(key)
-                return self._fast[key]
-            value = self._slow[self._stored[key]]
-            # A disk too full to make room is no reason not to hand out what was read.
-            with contextlib.suppress(BackendError):
-                self._keep(key, value)
+                return item.value  # type: ignore[no-any-return]
+            value: V = self._read(key, item)
+            self._restore(key, item, value)
             return value
 
     def __setitem__(self, key: Hashable, value: V) -> None:
         with self._lock:
-            self._keep(key, value, is_new=True)
-            if self._used > self._budget:
-                self._make_room(self._budget)
+            old = self._open_items().get(key)
+            weight = self._weighed(value)
+            item = Item(key, value=value, weight=weight)
+            if old is not None:
+                item.is_told = old.is_told
+                if not self._place.is_private:
+                    # Crash: it stays until the new value overwrites it; another process that
+                    # opens the place before that finds the old value, not none.
+                    item.copy = old.copy
+                if key in self._policy:
+                    self._policy.touch(key)  # so that it is spilled last, if at all
+            # Full disk: room first, or straight through to the place; nothing has changed yet.
+            failure = None
+            if not self._make_room(weight, instead_of=old):
+                failure = self._write(item)
+                if failure is None:
+                    item.value = NOWHERE
+            self._items[key] = item
+            self._forget(key, old)
+            self._remember(key, item)
+            if old is not None and old.copy is not None and self._place.is_private:
+                self._remove_copy(old)
+            if failure is not None:
+                self._pin(key, item, failure)
 
     def __delitem__(self, key: Hashable) -> None:
         with self._lock:
-            if key not in self:
-                raise KeyError(key)
-            # The copy goes first: if it can't be removed, the key is still there.
-            slow_key = self._stored.get(key, NOWHERE if self._is_private else key)
-            if slow_key is not NOWHERE:
-                self._slow.pop(slow_key, None)
-            self._stored.pop(key, None)
-            self._forget(key)
+            self._remove(key, self._open_items()[key])
 
     def __contains__(self, key: object) -> bool:
-        return key in self._fast or key in self._stored
+        return key in self._open_items()
 
-    def __iter__(self) -> Iterator[Any]:
+    def pop(self, key: Hashable, default: Any = UNSET) -> Any:
+        """Remove `key` and return its value; or the default, if there is one and no such key."""
         with self._lock:
-            keys = [*self._fast, *(key for key in self._stored if key not in self._fast)]
-        return iter(keys)
+            item = self._open_items().get(key)
+            if item is None:
+                if default is UNSET:
+                    raise KeyError(key)
+                return default
+            value = item.value if item.is_in_memory else self._read(key, item)
+            self._remove(key, item)
+            return value
 
-    def __len__(self) -> int:
+    def popitem(self) -> tuple[Any, V]:
+        """Remove the item that came last, as a dict does, and return it; KeyError if there is none."""
         with self._lock:
-            return len(self._fast) + sum(1 for key in self._stored if key not in self._fast)
+            for key in reversed(self._open_items()):
+                return key, self.pop(key)
+            raise KeyError("the dictionary is empty")
+
+    def setdefault(self, key: Hashable, default: V = None) -> V:  # type: ignore[assignment]
+        """Return the value of `key`, after setting it to `default` if there is none."""
+        with self._lock:
+            if key not in self._open_items():
+                self[key] = default
+                return default
+            return self[key]
 
     def spill(self, key: Hashable) -> bool:
         """Move the value of `key` out of memory; return whether it is out now.
@@ -178,32 +235,54 @@ class SpillDict(MutableMapping[Any, V]):
             If there is no such key.
         """
         with self._lock:
-            if key not in self._fast:
-                if key not in self._stored:
-                    raise KeyError(key)
-                return True
-            return self._spill(key)
+            item = self._open_items()[key]
+            return not item.is_in_memory or self._spill(key, item)
+
+    # All keys
+
+    def __iter__(self) -> Iterator[Any]:
+        with self._lock:
+            return iter(list(self._open_items()))
+
+    def __len__(self) -> int:
+        return len(self._open_items())
+
+    def clear(self) -> None:
+        """Remove every item, without reading any."""
+        with self._lock:
+            items = self._open_items()
+            copies = [item.copy for item in items.values() if item.copy is not None]
+            try:
+                self._place.remove_all(copies)
+            except Exception:  # noqa: BLE001 - of any mapping; if it lasts, it comes again
+                # One by one, so that what is left can still be read.
+                for key, item in list(items.items()):
+                    self._remove(key, item)
+            self._forget_all()
 
     def flush(self) -> None:
         """Store every value that is in memory only, so that another process can open the place."""
         with self._lock:
-            for key in list(self._fast):
-                if key not in self._pinned:
-                    self._store(key)
-            if isinstance(self._slow, PersiDict):
-                self._slow.flush()
+            for key, item in list(self._open_items().items()):
+                self._store(key, item)
+            self._place.flush()
 
     def close(self) -> None:
-        """Store what a given place doesn't hold yet, or remove the private one; and forget all."""
+        """Store what a given place doesn't hold yet, or remove the private one; and forget all.
+
+        Closing it again does nothing; using it any other way is a ValueError.
+        """
         with self._lock:
-            if not self._is_private:
+            if self._is_closed:
+                return
+            if not self._place.is_private:
                 self.flush()
-            for key in list(self._fast):
-                self._forget(key)
-            self._stored.clear()
-            self._remove_place()
+            self._forget_all()
+            self._is_closed = True
+            self._place.close()
 
     def __enter__(self) -> Self:
+        self._open_items()
         return self
 
     def __exit__(
@@ -214,91 +293,166 @@ class SpillDict(MutableMapping[Any, V]):
     ) -> None:
         self.close()
 
-    def _keep(self, key: Hashable, value: V, *, is_new: bool = False) -> None:
-        """Take a value into memory, where there is room for it."""
+    # What it doesn't do
+
+    def __copy__(self) -> Never:
+        raise TypeError(
+            "a SpillDict is not copied, as two can't own what it spilled: take SpillDict(c) for "
+            "another one, dict(c) for all values in memory, or update() one of them with it"
+        )
+
+    def __deepcopy__(self, memo: object) -> Never:
+        self.__copy__()
+
+    def __reduce_ex__(self, protocol: object) -> Never:
+        raise TypeError(
+            "a SpillDict is not pickled, as what it spilled stays on this machine: pickle dict(c), or "
+            "give it a place (spill_to=), flush() it, and open that place in the other process"
+        )
+
+    # Under the lock
+
+    def _open_items(self) -> dict[Hashable, Item]:
+        if self._is_closed:
+            raise ValueError(
+                "this SpillDict is closed, and what it held in memory or in a private place is gone: "
+                "make a new one"
+            )
+        return self._items
+
+    def _weighed(self, value: V) -> int:
         weight = self._weigh(value)
-        replaced = self._weights.get(key, 0)
-        if key in self._policy:
-            self._policy.touch(key)  # so that the value to be replaced is spilled last, if at all
-        # Room first, so that the peak is the budget; and if the disk is full, nothing has changed.
-        self._make_room(self._budget - weight + replaced)
-        self._forget(key)
-        if is_new:
-            self._disown(key)
-        self._fast[key] = value
-        self._weights[key] = weight
-        self._used += weight
-        self._policy.add(key, nbytes=weight)
+        if not (weight >= 0 and math.isfinite(weight)):
+            raise ValueError(
+                f"weigh= says that a {type(value).__name__} weighs {weight!r}: it must be a number of bytes"
+            )
+        return math.ceil(weight)
 
-    def _disown(self, key: Hashable) -> None:
-        # In a private place the old copy is of no use. In a given one it stays until the new
-        # value overwrites it: were this process killed now, another one still finds the old.
-        old = self._stored.pop(key, NOWHERE)
-        if self._is_private and old is not NOWHERE:
-            self._slow.pop(old, None)
-
-    def _make_room(self, target: int) -> None:
-        while self._used > target and len(self._policy):
-            self._spill(self._policy.victim())
-
-    def _spill(self, key: Hashable) -> bool:
-        # Crash, full disk: the value leaves memory only once it is stored.
-        if not self._store(key):
+    def _make_room(self, weight: int, *, instead_of: Item | None = None) -> bool:
+        """Spill until so much fits into the budget; return whether it does."""
+        if weight > self._budget:
             return False
-        weight = self._weights[key]
-        self._forget(key)
-        self._trimmer.freed(weight)
-        return True
+        while True:
+            free = instead_of.weight if instead_of is not None and instead_of.is_in_memory else 0
+            if self._used - free + weight <= self._budget:
+                return True
+            if not len(self._policy):
+                return False
+            victim = self._policy.victim()
+            self._spill(victim, self._items[victim])
 
-    def _store(self, key: Hashable) -> bool:
-        if key in self._stored:
-            return True
-        slow_key = next(self._numbers) if self._is_private else key
-        try:
-            self._slow[slow_key] = self._fast[key]
-        except (UnencodableValue, UnencodableKey, UntrustedPickle) as error:
-            self._pin(key, error)
-            return False
-        self._stored[key] = slow_key
-        return True
+    def _restore(self, key: Hashable, item: Item, value: V) -> None:
+        """Keep a value that was read in memory, if there is room."""
+        weight = self._weighed(value)
+        # A disk too full to make room is no reason not to hand out what was read.
+        with contextlib.suppress(OSError, MemoryError):
+            if self._make_room(weight):
+                item.weight, item.value = weight, value
+                self._remember(key, item)
 
-    def _pin(self, key: Hashable, error: Exception) -> None:
-        if key not in self._pinned:
-            self._pinned.add(key)
-            self._policy.remove(key)
-            if not self._is_private:
-                with contextlib.suppress(UnencodableKey):
-                    self._slow.pop(key, None)  # an older value, which this one can't overwrite
-            warnings.warn(f"{key!r} stays in memory: {error}", PersicacheWarning, stacklevel=2)
+    def _remember(self, key: Hashable, item: Item) -> None:
+        if item.is_in_memory:
+            self._used += item.weight
+            if not item.is_pinned:
+                self._policy.add(key, nbytes=item.weight)
 
-    def _forget(self, key: Hashable) -> None:
-        """Drop a value from memory."""
-        if key in self._fast:
-            del self._fast[key]
-            self._used -= self._weights.pop(key)
-            if key in self._pinned:
-                self._pinned.remove(key)
-            else:
+    def _forget(self, key: Hashable, item: Item | None) -> None:
+        if item is not None and item.is_in_memory:
+            self._used -= item.weight
+            if not item.is_pinned:
                 self._policy.remove(key)
 
+    def _forget_all(self) -> None:
+        self._items.clear()
+        self._policy = self._new_policy()
+        self._used = 0
 
-def _open_place(
-    owner: object, spill_to: str | os.PathLike[str] | MutableMapping[Any, V] | None
-) -> tuple[MutableMapping[Any, V], Callable[[], object]]:
-    if isinstance(spill_to, MutableMapping):
-        return spill_to, lambda: None
-    if spill_to is not None:
-        return PersiDict(spill_to), lambda: None
-    directory = tempfile.mkdtemp(prefix="persicache-spill-")
-    # What this process has just written needs no second look at its checksum.
-    place: PersiDict[V] = PersiDict(directory, durable=False, verify="header")
-    return place, weakref.finalize(owner, _remove_directory, directory, os.getpid())
+    def _spill(self, key: Hashable, item: Item) -> bool:
+        # Crash, full disk: the value leaves memory only once it is stored.
+        if not self._store(key, item):
+            return False
+        self._forget(key, item)
+        item.value = NOWHERE
+        self._trimmer.freed(item.weight)
+        return True
+
+    def _read(self, key: Hashable, item: Item) -> V:
+        assert item.copy is not None
+        value: V = self._place.read(key, item.copy)
+        return value
+
+    def _store(self, key: Hashable, item: Item) -> bool:
+        """See that the place has a copy of a value; return whether it could be stored."""
+        if item.is_clean or item.is_pinned:
+            return item.is_clean
+        failure = self._write(item)
+        if failure is not None:
+            self._pin(key, item, failure)
+        return failure is None
+
+    def _write(self, item: Item) -> Exception | None:
+        """Write a value; return why it can't be stored, if it can't."""
+        try:
+            item.copy = self._place.write(item.key, item.value, old=item.copy)
+        except UntrustedPickle as error:
+            return error
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a mapping or a value may raise anything
+            return error
+        item.is_clean = True
+        return None
+
+    def _pin(self, key: Hashable, item: Item, failure: Exception) -> None:
+        """Keep a value in memory for good, since it can't be stored."""
+        item.is_pinned = True
+        self._policy.remove(key)
+        if item.copy is not None:
+            self._remove_copy(item)  # of an older value, which this one can't overwrite
+        if not item.is_told:
+            item.is_told = True
+            warnings.warn(f"{key!r} stays in memory: {failure}", PersicacheWarning, stacklevel=2)
+
+    def _remove(self, key: Hashable, item: Item) -> None:
+        # In a given place the copy goes first: if it can't be removed, the key is still there.
+        if item.copy is not None and not self._place.is_private:
+            self._place.remove(item.copy)
+        del self._items[key]
+        self._forget(key, item)
+        if item.copy is not None and self._place.is_private:
+            self._remove_copy(item)
+
+    def _remove_copy(self, item: Item) -> None:
+        """Remove the copy of a value that is no longer in use; if that fails, it only takes space."""
+        copy, item.copy = item.copy, None
+        assert copy is not None
+        try:
+            self._place.remove(copy)
+        except Exception as error:  # noqa: BLE001 - of any mapping
+            warnings.warn(
+                f"an old copy of {item.key!r} could not be removed: {error}",
+                PersicacheWarning,
+                stacklevel=2,
+            )
+
+    def _repair(self) -> None:
+        # Race: forked while another thread was in here. Items change in one step; what is
+        # counted beside them may have been half done.
+        self._policy = self._new_policy()
+        self._used = 0
+        for key, item in self._items.items():
+            self._remember(key, item)
 
 
-def _remove_directory(directory: str, pid: int) -> None:
-    # A forked child inherits the finalizer, not the directory.
-    if os.getpid() == pid:
-        shutil.rmtree(directory, ignore_errors=True)
+def _warn_of_lost(items: dict[Hashable, Item], pid: int, place: str) -> None:
+    n_lost = sum(not item.is_clean and not item.is_pinned for item in items.values())
+    if n_lost and os.getpid() == pid:
+        warnings.warn(
+            f"a SpillDict was not closed: {n_lost} of its values are not in {place}, and lost; "
+            "use it in a with block, or call flush() or close()",
+            ResourceWarning,
+            stacklevel=2,
+        )
 
 
 def _shown(amount: float) -> str:

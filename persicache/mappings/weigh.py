@@ -149,7 +149,7 @@ class _Weighing:
     def _sample(self, items: Collection[Any], *, room: int) -> tuple[list[Any], float]:
         """Return some of the items, and how many of all each stands for."""
         n = len(items)
-        n_wanted = min(MAX_ITEMS, max(min(FEW_ITEMS, room), room // 4))
+        n_wanted = min(MAX_ITEMS, max(1, min(FEW_ITEMS, room), room // 4))
         sample = _spread(items, step=-(-n // n_wanted)) if n > n_wanted else list(items)
         self._kept.append(sample)
         if not sample or len(sample) >= n:

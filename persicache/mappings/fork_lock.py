@@ -1,0 +1,59 @@
+"""A lock that a forked child can take: `ForkLock`."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+__all__ = ["ForkLock"]
+
+
+class ForkLock:
+    """A re-entrant lock that is free in a forked child, whoever held it in the parent.
+
+    Parameters
+    ----------
+    repair : callable
+        Called under the lock before anything else in a child that was forked while another
+        thread held it: that thread isn't there to finish what it began. Held weakly, if it
+        is a bound method.
+    """
+
+    def __init__(self, repair: Callable[[], None]) -> None:
+        self._repair = weakref.WeakMethod(repair)
+        self._lock = threading.RLock()
+        self._is_torn = False
+        _live.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._is_torn:
+            self._is_torn = False
+            repair = self._repair()
+            if repair is not None:
+                repair()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def after_fork(self) -> None:
+        """Be free, in the child; its one thread keeps what it held itself."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
+            self._is_torn = True
+
+
+_live: weakref.WeakSet[ForkLock] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for lock in list(_live):
+        lock.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

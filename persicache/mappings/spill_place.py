@@ -1,0 +1,224 @@
+"""Where a SpillDict keeps copies of its values: a private place, or a given one."""
+
+# ruff: noqa: D102 - the Protocol owns the docstrings
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Hashable, Iterable, MutableMapping
+from itertools import count
+from typing import Any, NamedTuple, Protocol
+
+from persicache.errors import BackendError, PersicacheError, UnencodableValue
+from persicache.mappings.conditions import Joker
+from persicache.mappings.persidict import PersiDict
+
+__all__ = ["Copy", "GivenPlace", "PrivatePlace", "SpillPlace"]
+
+
+class Copy(NamedTuple):
+    """A copy in a place: which directory, if the place has several, and its key there."""
+
+    directory: Directory | None
+    name: Any
+
+
+class SpillPlace(Protocol):
+    """Keeps copies of values. Its owner calls it under a lock."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it goes with its owner."""
+
+    def write(self, key: Hashable, value: Any, *, old: Copy | None) -> Copy:
+        """Store a value; return its copy.
+
+        Parameters
+        ----------
+        key : hashable
+            Its key.
+        value : Any
+            The value.
+        old : Copy, optional
+            The copy of an older value of the same key, which may be overwritten.
+        """
+
+    def read(self, key: Hashable, copy: Copy) -> Any:
+        """Return the value of a copy."""
+
+    def remove(self, copy: Copy) -> None:
+        """Remove a copy, without reading it; nothing if it is gone already."""
+
+    def remove_all(self, copies: Iterable[Copy]) -> None:
+        """Remove copies, which are all that there are."""
+
+    def flush(self) -> None:
+        """See that everything written is where it should be."""
+
+    def close(self) -> None:
+        """Give back what is held open; remove what is private."""
+
+
+class GivenPlace:
+    """A mapping that somebody gave, or a PersiDict over a path that somebody gave.
+
+    Another process finds a copy under its key. When a value is replaced, its copy stays until
+    the new one overwrites it, under the very key that it has there: 1, 1.0 and True are one
+    key for a dictionary, but three in storage.
+    """
+
+    is_private = False
+
+    def __init__(self, place: str | os.PathLike[str] | MutableMapping[Any, Any]) -> None:
+        self._is_ours = not isinstance(place, MutableMapping)
+        self._mapping = place if isinstance(place, MutableMapping) else PersiDict[Any](place)
+
+    def __repr__(self) -> str:
+        # A mapping's own may show all that is in it.
+        return repr(self._mapping) if isinstance(self._mapping, PersiDict) else type(self._mapping).__name__
+
+    def copies(self) -> dict[Hashable, Copy]:
+        """Return what is there.
+
+        Raises
+        ------
+        ValueError
+            If two keys are equal in Python, so that a dictionary can't tell them apart.
+        """
+        copies: dict[Hashable, Copy] = {}
+        for key in self._mapping:
+            if key in copies:
+                raise ValueError(
+                    f"{self!r} holds {copies[key].name!r} and {key!r}, which are one key for a "
+                    "SpillDict: remove one of them there, or store it under another key"
+                )
+            copies[key] = Copy(None, key)
+        return copies
+
+    def write(self, key: Hashable, value: Any, *, old: Copy | None) -> Copy:
+        if isinstance(value, Joker):
+            raise UnencodableValue(key=key, reason=f"{value!r} is an instruction to a place, not a value")
+        copy = old or Copy(None, key)
+        self._mapping[copy.name] = value
+        return copy
+
+    def read(self, key: Hashable, copy: Copy) -> Any:  # noqa: ARG002 - the protocol's
+        return self._mapping[copy.name]
+
+    def remove(self, copy: Copy) -> None:
+        if isinstance(self._mapping, PersiDict):
+            self._mapping.discard(copy.name)
+            return
+        # Not pop: that reads the value, which may be damaged, and was never asked for.
+        with contextlib.suppress(KeyError):
+            del self._mapping[copy.name]
+
+    def remove_all(self, copies: Iterable[Copy]) -> None:
+        if isinstance(self._mapping, PersiDict):
+            self._mapping.discard_many(copy.name for copy in copies)
+            return
+        for copy in copies:
+            self.remove(copy)
+
+    def flush(self) -> None:
+        if isinstance(self._mapping, PersiDict):
+            self._mapping.flush()
+
+    def close(self) -> None:
+        if self._is_ours and isinstance(self._mapping, PersiDict):
+            self._mapping.close()
+
+
+class Directory:
+    """A temporary directory of one process's copies, removed when it is collected or closed."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self.path = tempfile.mkdtemp(prefix="persicache-spill-")
+        # What this process has just written needs no second look at its checksum.
+        self.values: PersiDict[Any] = PersiDict(self.path, durable=False, verify="header")
+        self.remove = weakref.finalize(self, _remove_directory, self.path, self._pid)
+        # A worker of multiprocessing ends without the exit handlers of Python.
+        process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
+        if process is not None and util is not None and process.parent_process() is not None:
+            util.Finalize(self, self.remove, exitpriority=0)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this process made it; a forked child inherits the object only."""
+        return os.getpid() == self._pid
+
+
+class PrivatePlace:
+    """A temporary directory, made when the first copy is written.
+
+    A forked child reads the copies that it inherited, and leaves them alone; what it writes
+    itself goes into a directory of its own. No name is used twice, so that the copy of another
+    value is never taken for that of an older one.
+    """
+
+    is_private = True
+
+    def __init__(self) -> None:
+        self._directory: Directory | None = None
+        self._names = count()
+
+    def write(self, key: Hashable, value: Any, *, old: Copy | None) -> Copy:  # noqa: ARG002 - the protocol's
+        if isinstance(value, Joker):
+            raise UnencodableValue(key=key, reason=f"{value!r} is an instruction to a place, not a value")
+        if self._directory is None or not self._directory.is_mine:
+            self._directory = self._made()
+        copy = Copy(self._directory, next(self._names))
+        self._directory.values[copy.name] = value
+        return copy
+
+    def read(self, key: Hashable, copy: Copy) -> Any:
+        assert copy.directory is not None
+        try:
+            return copy.directory.values[copy.name]
+        except KeyError:
+            cause = (
+                "its file was removed by something else"
+                if copy.directory.is_mine
+                else "the process that this one was forked from has removed it since"
+            )
+            raise BackendError(
+                place=copy.directory.path, action=f"read the value of {key!r}", cause=cause
+            ) from None
+
+    def remove(self, copy: Copy) -> None:
+        if copy.directory is not None and copy.directory.is_mine:
+            copy.directory.values.discard(copy.name)
+
+    def remove_all(self, copies: Iterable[Copy]) -> None:  # noqa: ARG002 - the whole directory goes
+        self.close()
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        directory, self._directory = self._directory, None
+        if directory is not None and directory.is_mine:
+            directory.remove()
+
+    @staticmethod
+    def _made() -> Directory:
+        try:
+            return Directory()
+        except PersicacheError:
+            raise
+        except OSError as error:
+            raise BackendError(
+                place=tempfile.gettempdir(), action="make a directory to spill to", cause=error
+            ) from error
+
+
+def _remove_directory(directory: str, pid: int) -> None:
+    # A forked child inherits the finalizer, not the directory.
+    if os.getpid() == pid:
+        shutil.rmtree(directory, ignore_errors=True)
