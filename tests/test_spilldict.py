@@ -1,8 +1,12 @@
 """A SpillDict is a dictionary that keeps to its budget."""
 
+import contextlib
+import copy
 import dataclasses
 import gc
 import multiprocessing
+import pickle
+import shelve
 import subprocess
 import sys
 import tempfile
@@ -20,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from test import mapping_tests
 
-from persicache import BackendError, PersicacheWarning, PersiDict, SpillDict, nbytes
+from persicache import KEEP_CURRENT, BackendError, PersicacheWarning, PersiDict, SpillDict, nbytes
 from persicache.eviction import LRU
 from persicache.mappings.budget import parse_nbytes
 
@@ -217,6 +221,511 @@ def test_threads_see_a_dictionary():
         assert c.memory_usage == len(c.in_memory) <= 50
 
 
+# Forks
+
+ignore_fork_warning = pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+
+
+def in_a_fork(run):
+    """Run a function in a forked child; return its exit code: 0, or 1 after an exception."""
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    child.join(30)
+    if child.exitcode is None:
+        child.kill()
+        pytest.fail("the child hangs")
+    return child.exitcode
+
+
+def unit(n, **options):
+    """Return a SpillDict that has room for `n` values."""
+    return SpillDict(available_memory=n, weigh=lambda _: 1, **options)
+
+
+@ignore_fork_warning
+def test_a_forked_child_and_its_parent_never_see_each_others_values():
+    with unit(2) as c:
+        c.update({i: ("parent", i) for i in range(5)})
+
+        def run():
+            c.update({i: ("child", i) for i in range(3, 20)})
+            for i in range(20):
+                assert c[i] == ("parent" if i < 3 else "child", i)
+
+        assert in_a_fork(run) == 0
+        c.update({i: ("parent", i) for i in range(5, 20)})
+        assert dict(c) == {i: ("parent", i) for i in range(20)}
+
+
+@ignore_fork_warning
+@pytest.mark.parametrize("verb", ["del", "clear", "close", "replace", "pop", "collect"])
+def test_a_forked_child_removes_nothing_of_its_parents(verb):
+    before = spill_folders()
+    model = {i: i for i in range(10)}
+    c = unit(2)
+    c.update(model)
+    kept = [c]
+
+    def run():
+        for i in range(10):
+            if verb == "del":
+                del c[i]
+            elif verb == "pop":
+                assert c.pop(i) == i
+            elif verb == "replace":
+                c[i] = -i
+        if verb == "clear":
+            c.clear()
+            assert len(c) == 0
+            c[1] = 1
+        elif verb == "close":
+            c.close()
+        elif verb == "collect":
+            kept.clear()
+            gc.collect()
+
+    folders = spill_folders()
+    assert in_a_fork(run) == 0
+    assert spill_folders() == folders  # the child's own went with it
+    assert dict(c) == model
+    c.close()
+    assert spill_folders() == before
+
+
+@ignore_fork_warning
+def test_a_forked_child_is_told_when_its_parent_has_removed_a_value():
+    with unit(1) as c:
+        c.update({i: i for i in range(3)})
+        go = multiprocessing.get_context("fork").Event()
+
+        def run():
+            assert go.wait(20)
+            assert c[1] == 1
+            with pytest.raises(BackendError, match="forked"):
+                c[0]
+
+        child = multiprocessing.get_context("fork").Process(target=run)
+        child.start()
+        del c[0]
+        go.set()
+        child.join(30)
+        assert child.exitcode == 0
+
+
+@ignore_fork_warning
+def test_a_lock_that_another_thread_held_at_the_fork_does_not_hang_the_child():
+    entered, go = threading.Event(), threading.Event()
+
+    def weigh(value):
+        if value == "slow" and not go.is_set():
+            entered.set()
+            assert go.wait(30)
+        return 1
+
+    with SpillDict({i: i for i in range(5)}, available_memory=2, weigh=weigh) as c:
+        thread = threading.Thread(target=c.__setitem__, args=("k", "slow"))
+        thread.start()
+        assert entered.wait(30)
+
+        def run():
+            assert dict(c) == {i: i for i in range(5)}
+            c["child"] = 1
+            assert c["child"] == 1
+            assert c.memory_usage == len(c.in_memory) <= 2
+
+        code = in_a_fork(run)
+        go.set()
+        thread.join()
+        assert code == 0
+        assert dict(c) == {**{i: i for i in range(5)}, "k": "slow"}
+
+
+# What goes wrong in the place
+
+
+def damage(folder):
+    for path in Path(folder).rglob("*.pc"):
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_damaged_copy_can_be_replaced_and_removed(tmp_path, is_given):
+    before = spill_folders()
+    with SpillDict(available_memory=10**6, spill_to=tmp_path if is_given else None) as c:
+        for i in range(6):
+            c[i] = [f"{i}"] * 1000
+            c.spill(i)
+        damage(tmp_path if is_given else (spill_folders() - before).pop())
+        with pytest.raises(ValueError, match="trusted"):
+            c[0]
+        c[0] = "new"
+        assert c[0] == "new"
+        del c[1]
+        assert 1 not in c
+        with pytest.raises(ValueError, match="trusted"):
+            c.pop(2)
+        assert 2 in c
+        assert c.setdefault(0, 1) == "new"
+        c.clear()
+        assert len(c) == 0
+    if is_given:
+        assert dict(PersiDict(tmp_path)) == {}
+
+
+def test_a_copy_that_can_not_be_removed_takes_space_only(monkeypatch):
+    with unit(1) as c:
+        c.update({i: i for i in range(4)})
+
+        def refuse(*_):
+            raise BackendError(place="here", action="remove", cause="planted")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PersiDict, "discard", refuse)
+            with pytest.warns(PersicacheWarning, match="old copy of 0 could not be removed"):
+                c[0] = "new"
+            with pytest.warns(PersicacheWarning, match="old copy of 1 could not be removed"):
+                del c[1]
+        assert dict(c) == {0: "new", 2: 2, 3: 3}
+
+
+class Trouble(dict):
+    """A mapping that fails when it is told to."""
+
+    fails = None
+
+    def __setitem__(self, key, value):
+        self._fail("set")
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key):
+        self._fail("del")
+        super().__delitem__(key)
+
+    def __getitem__(self, key):
+        self._fail("get")
+        return super().__getitem__(key)
+
+    def _fail(self, verb):
+        if self.fails == verb:
+            raise BackendError(place="there", action=verb, cause="planted")
+
+
+def test_a_copy_in_a_given_place_that_can_not_be_removed_keeps_its_key():
+    place = Trouble()
+    with unit(1, spill_to=place) as c:
+        c.update({i: i for i in range(4)})
+        place.fails = "del"
+        for change in (lambda: c.pop(0), c.clear, lambda: c.__delitem__(0)):
+            with pytest.raises(BackendError):
+                change()
+            assert dict(c) == {i: i for i in range(4)}
+        place.fails = "get"
+        del c[0]
+        c[1] = "new"
+        c.clear()
+        assert not c
+        assert not place
+
+
+class FailingReads(dict):
+    def pop(self, *_):
+        raise AssertionError("reads what is to be removed")
+
+    __getitem__ = pop
+
+
+@pytest.mark.parametrize("is_in_memory", [True, False])
+@pytest.mark.parametrize(("value", "weight"), [("new", 3), ("big", 100)])
+def test_a_failed_write_leaves_everything_as_it_was(is_in_memory, value, weight):
+    place = Trouble()
+    weights = {"big": 100, "new": 3}
+    model = {"k": "old", **{i: i for i in range(4)}}
+    with SpillDict(available_memory=4, weigh=lambda v: weights.get(v, 1), spill_to=place) as c:
+        c.update(model)
+        c.flush()
+        c.update({i: i for i in range(1, 4)})
+        c["k"] = "old"
+        if not is_in_memory:
+            c.spill("k")
+        place.fails = "set"
+        for key in ("k", "fresh"):
+            with pytest.raises(BackendError):
+                c[key] = value
+            assert dict(c) == model
+            assert c.memory_usage <= 4
+        place.fails = None
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_value_over_the_budget_is_handed_out_and_not_kept(is_given):
+    with SpillDict(available_memory=10 * KIB, spill_to=CountingDict() if is_given else None) as c:
+        c["small"] = 1
+        c["big"] = array(1, 100 * KIB)
+        assert c.in_memory == {"small"}  # nobody had to go for it
+        for _ in range(2):
+            assert c["big"][0] == 1
+            assert c.memory_usage <= c.available_memory
+            assert c.in_memory == {"small"}
+
+
+def test_errors_of_another_mapping_pin_one_value_and_spare_the_others(tmp_path):
+    with shelve.open(str(tmp_path / "shelf")) as place:
+        with (
+            pytest.warns(PersicacheWarning) as caught,
+            SpillDict(available_memory=KIB, spill_to=place) as c,
+        ):
+            c["f"] = function = lambda: 1
+            for i in range(5):
+                c[f"{i}"] = "x" * 900
+            c["f"] = function
+            c["more"] = "x" * 900
+            c[7] = "a key that a shelf can't have"
+            c.flush()
+            assert c["f"] is function
+            assert len(c) == 8
+        assert [str(each.message).partition(" stays in memory")[0] for each in caught] == ["'f'", "7"]
+        assert len(place) == 6
+
+
+def test_a_value_that_replaces_a_stored_one_and_can_not_be_stored_hides_the_old_one(tmp_path):
+    with unit(9, spill_to=tmp_path) as c:
+        c["k"] = "old"
+        c.flush()
+        c["k"] = lock = threading.Lock()
+        with pytest.warns(PersicacheWarning, match="'k' stays in memory"):
+            c.flush()
+        assert c["k"] is lock
+    assert dict(PersiDict(tmp_path)) == {}
+
+
+def test_instructions_to_a_place_are_values_here():
+    for place in (None, CountingDict()):
+        with unit(1, spill_to=place) as c, pytest.warns(PersicacheWarning, match="stays in memory"):
+            c["k"] = KEEP_CURRENT
+            c["l"] = 1
+            assert c["k"] is KEEP_CURRENT
+
+
+# Equal keys
+
+
+@pytest.mark.parametrize(("first", "second"), [(1.0, 1), (True, 1), (1, True), ((1, "a"), (True, "a"))])
+def test_equal_keys_are_one_key_in_a_given_place_too(tmp_path, first, second):
+    def reopened():
+        return SpillDict(spill_to=tmp_path)
+
+    with reopened() as c:
+        c[first] = "old"
+        c.flush()
+        c[second] = "new"
+        assert c[first] == "new"
+    with reopened() as c:
+        assert dict(c) == {second: "new"}
+        c[second] = "newer"
+        c.spill(first)
+        assert c[second] == "newer"
+        del c[second]
+    with reopened() as c:
+        assert dict(c) == {}
+
+
+def test_keys_in_a_given_place_that_would_collapse_are_reported(tmp_path):
+    PersiDict(tmp_path).update({1: "int", 2: "other"})
+    PersiDict(tmp_path)[1.0] = "float"
+    with pytest.raises(ValueError, match="one key for a SpillDict"):
+        SpillDict(spill_to=tmp_path)
+
+
+# Threads
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_key_is_never_missing_while_it_is_replaced(is_given):
+    inside = []
+
+    class Place(dict):
+        def __setitem__(self, key, value):
+            inside.append("k" in c)
+            super().__setitem__(key, value)
+
+        def __delitem__(self, key):
+            inside.append("k" in c)
+            super().__delitem__(key)
+
+    with unit(2, spill_to=Place() if is_given else None) as c:
+        c["k"] = 0
+        stop, missed = threading.Event(), []
+
+        def look():
+            while not stop.is_set():
+                if "k" not in c:
+                    missed.append(1)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        for i in range(300):
+            c["k"] = i
+            c.spill("k")
+            c["other", i % 4] = i
+        stop.set()
+        thread.join()
+        assert not missed
+        assert all(inside)
+
+
+def test_of_several_threads_that_pop_one_gets_the_value():
+    with unit(3) as c:
+        for _ in range(100):
+            c.update({i: i for i in range(5)})
+            barrier, got = threading.Barrier(4), []
+
+            def run(barrier=barrier, got=got):
+                barrier.wait()
+                for i in range(5):
+                    value = c.pop(i, None)
+                    if value is not None:
+                        got.append(value)
+                with contextlib.suppress(KeyError):
+                    got.append(c.popitem())
+
+            threads = [threading.Thread(target=run) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(got) == 5
+            assert not c
+
+
+def test_pop_is_one_step():
+    reading, go = threading.Event(), threading.Event()
+
+    class Place(dict):
+        def __getitem__(self, key):
+            reading.set()
+            go.wait(0.2)
+            return super().__getitem__(key)
+
+    with unit(1, spill_to=Place()) as c:
+        c["k"] = "old"
+        c.spill("k")
+        popped = []
+        thread = threading.Thread(target=lambda: popped.append(c.pop("k")))
+        thread.start()
+        assert reading.wait(30)
+        c["k"] = "new"  # waits until "old" is popped, and is not lost with it
+        go.set()
+        thread.join()
+        assert popped == ["old"]
+        assert c["k"] == "new"
+
+
+def test_items_leave_from_the_end_as_they_do_a_dict():
+    with unit(3) as c:
+        model = {}
+        for i in range(10):
+            c[i] = model[i] = i
+        c[4] = model[4] = "newer"
+        c[2]
+        while model:
+            assert list(c) == list(model)
+            assert c.popitem() == model.popitem()
+        with pytest.raises(KeyError):
+            c.popitem()
+
+
+# The end
+
+
+def test_clear_reads_nothing_and_takes_a_moment():
+    with SpillDict(available_memory=KIB) as c:
+        c.update(dict.fromkeys(range(4000), b"x" * 200))
+        start = time.perf_counter()
+        c.clear()
+        assert time.perf_counter() - start < 2
+        assert len(c) == c.memory_usage == 0
+        c.update(dict.fromkeys(range(20), b"y" * 200))
+        assert c[0] == b"y" * 200
+    place = FailingReads()
+    with unit(1, spill_to=place) as c:
+        c.update({i: i for i in range(4)})
+        c.clear()
+        assert not place
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_closed_one_refuses_to_be_used(tmp_path, is_given):
+    before = spill_folders()
+    c = unit(1, spill_to=tmp_path if is_given else None)
+    c.update({i: i for i in range(3)})
+    c.close()
+    c.close()
+    uses = [
+        lambda: c[0],
+        lambda: c.__setitem__(0, 1),
+        lambda: c.__delitem__(0),
+        lambda: 0 in c,
+        lambda: len(c),
+        lambda: list(c),
+        lambda: c.get(0),
+        lambda: c.pop(0, None),
+        c.popitem,
+        lambda: c.setdefault(0, 1),
+        c.clear,
+        c.flush,
+        lambda: c.spill(0),
+        c.__enter__,
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match="is closed"):
+            use()
+    assert c.memory_usage == 0
+    assert "closed" in repr(c)
+    assert spill_folders() == before
+
+
+def test_copies_and_pickles_are_refused_with_what_to_do():
+    with unit(2) as c:
+        c.update({i: i for i in range(3)})
+        for make in (copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="update"):
+                make(c)
+        with pytest.raises(TypeError, match="pickle dict"):
+            pickle.dumps(c)
+        with SpillDict(c) as other:
+            other[0] = "other"
+            assert c[0] == 0
+
+
+def test_values_lost_in_a_given_place_are_told_of(tmp_path):
+    c = SpillDict({"a": 1, "b": 2}, spill_to=tmp_path)
+    c.flush()
+    c["b"] = 3
+    with pytest.warns(ResourceWarning, match="not closed: 1 of its values"):
+        del c
+    c = SpillDict(spill_to=tmp_path)
+    c["b"] = 4
+    c.flush()
+    del c
+    c = SpillDict(spill_to=tmp_path)
+    c["b"] = 5
+    c.close()
+    del c
+    script = "import persicache as p, sys; c = p.SpillDict({1: 2}, spill_to=sys.argv[1])"
+    command = [sys.executable, "-W", "always", "-c", script, str(tmp_path)]
+    assert "not closed" in subprocess.run(command, check=True, capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf")])
+def test_weights_that_make_no_sense_are_refused(weight):
+    with SpillDict(available_memory=10, weigh=lambda _: weight) as c:
+        with pytest.raises(ValueError, match="weigh"):
+            c["k"] = 1
+        assert len(c) == c.memory_usage == 0
+
+
 def test_a_gib_through_128_mib_stays_under_160(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(MEASURE)
@@ -249,6 +758,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) * 1024 - start, wrong)
         (-1, "no amount"),
         ("2 XB", "no amount"),
         (float("nan"), "no amount"),
+        ("1e400", "no amount"),
     ],
 )
 def test_budgets_that_make_no_sense_are_refused(amount, message):
@@ -263,7 +773,7 @@ def test_budgets_are_read_as_people_write_them():
     assert parse_nbytes("2 GiB") == 2 << 30
     assert parse_nbytes("500MB") == 500_000_000
     assert parse_nbytes("1e3") == 1000
-    assert 0 < parse_nbytes(0.5) <= total // 2 + 1
+    assert 0 < parse_nbytes(0.5) == parse_nbytes(np.float64(0.5)) <= total // 2 + 1
     assert 0 < parse_nbytes("auto") < total
 
 

@@ -54,8 +54,9 @@ def parse_nbytes(amount: float | str) -> int:
         match = _AMOUNT.fullmatch(amount)
         if match is None or match[2].lower() not in _UNITS:
             raise ValueError(f"{amount!r} is no amount of memory: {advice}")
-        nbytes = int(float(match[1]) * _UNITS[match[2].lower()])
-    elif type(amount) is float and 0 < amount <= 1:
+        amount_nbytes = float(match[1]) * _UNITS[match[2].lower()]
+        nbytes = int(amount_nbytes) if math.isfinite(amount_nbytes) else 0
+    elif isinstance(amount, float) and 0 < amount <= 1:
         nbytes = int(amount * available_nbytes())
     else:
         nbytes = int(amount) if math.isfinite(amount) else 0
