@@ -16,9 +16,10 @@ import pytest
 from test_storage_children import count_up, create, in_fork, in_spawned
 
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported, ReadOnlyPlace
-from persicache.storage import ABSENT, open_storage
+from persicache.storage import ABSENT, ANY, open_storage
 from persicache.storage import contents as contents_module
 from persicache.storage.draft import Draft
+from persicache.storage.folders import Folders
 from persicache.storage.locks import StripedLocks
 
 KIB = 1024
@@ -507,3 +508,134 @@ def test_errors_travel(storage):
     with pytest.raises(BlobNotFound) as caught:
         storage.read("a")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize("shared", ["", "a", "a/large"])
+def test_what_others_can_write_is_copied_and_always_verified(root, storage, shared):
+    """A map would show what they write later, to a reader who has verified it, too."""
+    storage.write("a/large", [b"x" * 200_000])
+    assert isinstance(storage.read("a/large").buffer, memoryview)
+    assert storage.read("a/large").stamp is not None
+    (root / shared).chmod(0o777)
+    storage = open_storage(root, durable=False)
+    storage.write("a/small", [b"x"])
+    blob = storage.read("a/large")
+    assert isinstance(blob.buffer, bytearray)
+    assert blob.stamp is None
+    assert not blob.is_private
+    with (root / "a" / "large").open("r+b") as file:
+        file.seek(150_000)
+        file.write(b"planted")
+        file.truncate(160_000)
+    assert blob.buffer == b"x" * 200_000
+    if shared != "a/large":
+        assert storage.read("a/small").stamp is None
+
+
+@pytest.fixture
+def victim(tmp_path):
+    home = tmp_path / "victim"
+    home.mkdir(mode=0o700)
+    (home / "notes").write_bytes(b"precious")
+    (home / ".tmp-1-old").write_bytes(b"draft")
+    os.utime(home / ".tmp-1-old", (0, 0))
+    return home
+
+
+def reach(storage):
+    """Try everything that could reach into the folder a/b."""
+    for ask in (storage.read, storage.stat, storage.version, storage.remove):
+        with pytest.raises(BackendError, match="link"):
+            ask("a/b/notes")
+    for name in ("a/b/notes", "a/b/deep/notes"):
+        for expect in (ANY, ABSENT, "some version"):
+            with pytest.raises(BackendError, match="link"):
+                storage.write(name, [b"clobbered"], expect=expect)
+    with pytest.raises(BackendError, match="link"):
+        storage.remove("a/b/notes", expect="some version")
+    with pytest.raises(BackendError, match="link"):
+        storage.remove_many(["a/b/notes"])
+    for prefix in ("", "a/", "a/b/"):
+        assert list(storage.scan(prefix)) == []
+    assert storage.sweep(older_than_seconds=-1.0) == 0
+
+
+@pytest.mark.parametrize("shared", ["", "a"])
+@pytest.mark.parametrize("durable", [False, True])
+def test_links_that_others_could_plant_are_not_followed(root, victim, shared, durable):
+    storage = open_storage(root, durable=durable)
+    (root / "a").mkdir(parents=True, mode=0o700)
+    root.chmod(0o700)
+    (root / shared).chmod(0o777)
+    (root / "a" / "b").symlink_to(victim)
+    reach(storage)
+    assert sorted(path.name for path in victim.iterdir()) == [".tmp-1-old", "notes"]
+    assert (victim / "notes").read_bytes() == b"precious"
+
+
+def test_links_of_the_owner_are_followed(root, storage, victim):
+    storage.write("own/x", [b"x"])
+    (root / "a").symlink_to(victim)
+    storage.write("a/notes", [b"mine"])
+    assert storage.read("a/notes").buffer == b"mine"
+    assert not storage.read("a/notes").is_private
+    assert (victim / "notes").read_bytes() == b"mine"
+
+
+def test_shared_directories_work_at_any_depth(root):
+    root.mkdir()
+    root.chmod(0o777)
+    (root / "a").mkdir()
+    (root / "a").chmod(0o777)
+    for durable, folder in ((False, "a/b/c"), (True, "a/d/e")):
+        storage = open_storage(root, durable=durable)
+        old = os.umask(0o777)
+        try:
+            version = storage.write(f"{folder}/x", [b"1"], expect=ABSENT)
+            version = storage.write(f"{folder}/x", [b"2"], expect=version)
+            storage.write(f"{folder}/y", [b"3"])
+        finally:
+            os.umask(old)
+        with pytest.raises(RuntimeError):
+            storage.write(f"{folder}/x", [b"4"], expect=ABSENT)
+        assert storage.version(f"{folder}/x") == version
+        assert storage.stat(f"{folder}/y").nbytes == 1
+        assert {info.name for info in storage.scan(f"{folder}/")} == {f"{folder}/x", f"{folder}/y"}
+        assert storage.remove(f"{folder}/x", expect=version) is True
+        assert storage.remove(f"{folder}/y") is True
+        assert storage.remove(f"{folder}/y") is False
+        assert storage.remove("a/absent/y") is False
+        with pytest.raises(BlobNotFound):
+            storage.read(f"{folder}/x")
+        with pytest.raises(BlobNotFound):
+            storage.read("a/absent/x")
+        assert stat.S_IMODE((root / folder).stat().st_mode) == 0o700
+    assert files(root) == []
+
+
+@pytest.mark.parametrize("planted", [".persicache", ".persicache/locks"])
+def test_locks_are_made_through_no_planted_link(root, victim, planted):
+    (root / planted).parent.mkdir(parents=True)
+    for path in (root, (root / planted).parent):
+        path.chmod(0o777)
+    (root / planted).symlink_to(victim)
+    storage = open_storage(root, durable=False)
+    with pytest.raises(BackendError, match="link"):
+        storage.write("a", [b"x"])
+    assert sorted(path.name for path in victim.iterdir()) == [".tmp-1-old", "notes"]
+
+
+@pytest.mark.parametrize("shared", ["", "a", "a/b"])
+def test_a_folder_opened_to_others_is_noticed(root, shared):
+    now = [0.0]
+    storage = open_storage(root, durable=False)
+    storage._folders = Folders(str(root), clock=lambda: now[0])
+    storage.write("a/b/c", [b"x"])
+    assert storage.read("a/b/c").is_private
+    assert storage.is_private
+    (root / shared).chmod(0o777)
+    now[0] += 0.2
+    assert not storage.read("a/b/c").is_private
+    assert storage.is_private is (shared != "")
+    (root / shared).chmod(0o700)
+    assert storage.read("a/b/c").is_private

@@ -25,14 +25,25 @@ _NEEDS_FD: Final = sys.version_info < (3, 13)
 _live: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
-def contents(fd: int, nbytes: int) -> Buffer:
+def contents(fd: int, nbytes: int, *, can_map: bool = False) -> Buffer:
     """Return the first `nbytes` bytes of the file open as `fd`, fewer if it is shorter.
 
     The file position must be at the start. From `MAP_FROM_NBYTES` on the buffer is
     writable, and writing to it leaves the file alone.
+
+    Parameters
+    ----------
+    fd : int
+        The file.
+    nbytes : int
+        How much.
+    can_map : bool, default False
+        Whether nobody else can write to the file. A page of a map that wasn't touched yet
+        is the file's: others could change it after it was verified, or cut it off, which
+        kills the reader.
     """
     if nbytes >= MAP_FROM_NBYTES:
-        mapped = _map(fd, nbytes)
+        mapped = _map(fd, nbytes) if can_map else None
         return _read_large(fd, nbytes) if mapped is None else mapped
     data = os.read(fd, nbytes)
     while len(data) < nbytes:

@@ -15,7 +15,7 @@ from typing import Final, Self
 from persicache.storage.blob import Buffer
 from persicache.storage.folders import make_folders
 
-__all__ = ["DRAFT_PREFIX", "Draft"]
+__all__ = ["DRAFT_PREFIX", "Draft", "draft_name"]
 
 #: What the names of drafts begin with.
 DRAFT_PREFIX: Final = ".tmp-"
@@ -36,6 +36,8 @@ class Draft:
         Where the blob will be, so that publishing is a rename; made if it is missing.
     durable : bool
         Whether what is published survives a power cut.
+    fd : int, optional
+        The directory's descriptor: then paths are relative to it, and it isn't made.
 
     Examples
     --------
@@ -48,12 +50,17 @@ class Draft:
     ['blob']
     """
 
-    __slots__ = ("_durable", "_fd", "_path")
+    __slots__ = ("_durable", "_fd", "_folder_fd", "_path")
 
-    def __init__(self, directory: str, *, durable: bool) -> None:
+    def __init__(self, directory: str, *, durable: bool, fd: int | None = None) -> None:
         self._durable = durable
-        path = f"{directory}/{DRAFT_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
-        self._fd = _create(path, directory, durable=durable)
+        self._folder_fd = fd
+        if fd is None:
+            path = f"{directory}/{draft_name()}"
+            self._fd = _create(path, directory, durable=durable)
+        else:
+            path = draft_name()
+            self._fd = os.open(path, _CREATE, _MODE, dir_fd=fd)
         self._path: str | None = path
 
     def __enter__(self) -> Self:
@@ -68,7 +75,7 @@ class Draft:
         try:
             if self._path is not None:
                 with contextlib.suppress(OSError):
-                    os.unlink(self._path)
+                    self._unlink(self._path)
         finally:
             os.close(self._fd)
 
@@ -106,25 +113,43 @@ class Draft:
     def replace(self, final: str) -> None:
         """Publish as `final`, in place of what is there."""
         assert self._path is not None
-        os.replace(self._path, final)
+        if self._folder_fd is None:
+            os.replace(self._path, final)
+        else:
+            os.replace(self._path, final, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
         self._path = None
 
     def link(self, final: str) -> None:
         """Publish as `final`; FileExistsError if there is something."""
         assert self._path is not None
         try:
-            os.link(self._path, final, follow_symlinks=False)
+            if self._folder_fd is None:
+                os.link(self._path, final, follow_symlinks=False)
+            else:
+                fd = self._folder_fd
+                os.link(self._path, final, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
         except OSError:
             # A network filesystem repeats a request whose answer was lost, and then reports
             # a link that it made itself as one that exists: the number of links tells.
             if os.fstat(self._fd).st_nlink != 2:  # noqa: PLR2004 - ours, and the draft's
                 raise
-        os.unlink(self._path)
+        self._unlink(self._path)
         self._path = None
 
     def status(self) -> os.stat_result:
         """Return what the filesystem says about the file, published or not."""
         return os.fstat(self._fd)
+
+    def _unlink(self, path: str) -> None:
+        if self._folder_fd is None:
+            os.unlink(path)
+        else:
+            os.unlink(path, dir_fd=self._folder_fd)
+
+
+def draft_name() -> str:
+    """Return a name for a draft, which tells who writes it."""
+    return f"{DRAFT_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
 
 
 def _create(path: str, directory: str, *, durable: bool) -> int:

@@ -42,15 +42,25 @@ class FileBlob:
         Its name.
     facts : Facts
         How to find out more.
+    is_private : bool, optional
+        Whether nobody but this user could have written them, if that is known.
     """
 
-    __slots__ = ("_facts", "_name", "_status", "buffer")
+    __slots__ = ("_facts", "_is_private", "_name", "_status", "buffer")
 
-    def __init__(self, buffer: Buffer, status: os.stat_result, name: str, facts: Facts) -> None:
+    def __init__(
+        self,
+        buffer: Buffer,
+        status: os.stat_result,
+        name: str,
+        facts: Facts,
+        is_private: bool | None = None,  # noqa: FBT001 - on the path of every read
+    ) -> None:
         self.buffer = buffer
         self._status = status
         self._name = name
         self._facts = facts
+        self._is_private = is_private
 
     def __repr__(self) -> str:
         return f"<FileBlob of {len(self.buffer)} bytes, version {self.version}>"
@@ -68,8 +78,11 @@ class FileBlob:
 
     @property
     def stamp(self) -> object:
-        return stamp_of(self._status)
+        # What others can write they can change through a map of theirs, which no time shows.
+        return stamp_of(self._status) if self.is_private else None
 
     @property
     def is_private(self) -> bool:
-        return self._facts.is_private_file(self._status, self._name)
+        if self._is_private is None:
+            self._is_private = self._facts.is_private_file(self._status, self._name)
+        return self._is_private

@@ -1,6 +1,6 @@
 """The files of a directory tree, published and removed with compare-and-swap."""
 
-# ruff: noqa: PTH108, PTH110, PTH120 - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: PTH108 - plain os calls: a Path costs as much as the call itself
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Final
 from persicache.errors import VersionConflict
 from persicache.storage.blob import ABSENT, ANY, Buffer, Expectation, Identify, Version
 from persicache.storage.draft import Draft
+from persicache.storage.folders import Folders, Spot
 from persicache.storage.locks import StripedLocks
 from persicache.storage.names import check_expectation, head_version
 
-__all__ = ["READ_FLAGS", "Files", "Stamp", "irregular", "stamp_of", "stamp_version"]
+__all__ = ["READ_FLAGS", "Files", "Stamp", "irregular", "stamp_of", "stamp_version", "unlink_at"]
 
 #: What is planted in place of a file must neither lead elsewhere nor make the reader wait.
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -29,12 +30,12 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno
 
 
 class Files:
-    """Files below `root`, whose errors are plain OSErrors and VersionConflicts.
+    """Files below a root, whose errors are plain OSErrors and VersionConflicts.
 
     Parameters
     ----------
-    root : str
-        An absolute path.
+    folders : Folders
+        The folders below the root.
     durable : bool
         Whether what is in a published file survives a power cut. Its name does when the
         caller has synced the folder.
@@ -42,20 +43,26 @@ class Files:
         From the head of a file to the version that it carries.
     """
 
-    __slots__ = ("_durable", "_identify", "_locks", "_root")
+    __slots__ = ("_durable", "_folders", "_identify", "_locks", "_root")
 
-    def __init__(self, root: str, *, durable: bool, identify: Identify | None) -> None:
-        self._root = root
+    def __init__(self, folders: Folders, *, durable: bool, identify: Identify | None) -> None:
+        self._folders = folders
+        self._root = folders.root
         self._durable = durable
         self._identify = identify
-        self._locks = StripedLocks(f"{root}/.persicache/locks")
+        self._locks = StripedLocks(".persicache/locks", below=folders)
 
     def publish(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version) -> Version:
         """Store `chunks` as `name` if `expect` holds, and return the new version."""
         check_expectation(expect)
-        path = f"{self._root}/{name}"
-        with Draft(os.path.dirname(path), durable=self._durable) as draft:
-            draft.fill(chunks, replaces=expect is not ABSENT and os.path.exists(path))
+        folder, _, last = name.rpartition("/")
+        with (
+            self._folders.entered(folder, make=True, durable=self._durable) as spot,
+            Draft(spot.directory, durable=self._durable, fd=spot.fd) as draft,
+        ):
+            path = spot.path(last)
+            replaces = expect is not ABSENT and os.access(path, os.F_OK, dir_fd=spot.fd)
+            draft.fill(chunks, replaces=replaces)
             if expect is ANY:
                 # Race: whoever compares and swaps holds this lock alone. Without it a write
                 # could fall between their look and their replacement, and be lost.
@@ -73,23 +80,19 @@ class Files:
     def unlink(self, name: str, *, expect: Expectation | Version) -> bool:
         """Remove `name` if `expect` holds; return whether it was there."""
         check_expectation(expect)
-        path = f"{self._root}/{name}"
         if expect is ANY:
-            if not os.path.lexists(path):
-                return False
-            with self._locks.shared(name):
-                return _unlink(path)
+            return self._unlink_any(name)
         if expect is ABSENT:
             self._compare(name, ABSENT)
             return False
         with self._locks.exclusive(name):
             self._compare(name, expect)
-            return _unlink(path)
+            return self._unlink(name)
 
     def current(self, name: str) -> Version | None:
         """Return the version of `name` now, None if it is absent."""
         try:
-            fd = os.open(f"{self._root}/{name}", READ_FLAGS)
+            fd = self._folders.open(name, READ_FLAGS)
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
@@ -100,6 +103,25 @@ class Files:
         finally:
             os.close(fd)
         return stamp_version(stamp_of(status)) if carried is None else carried
+
+    def _unlink_any(self, name: str) -> bool:
+        folder, _, last = name.rpartition("/")
+        try:
+            with self._folders.entered(folder) as spot:
+                os.stat(spot.path(last), dir_fd=spot.fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        with self._locks.shared(name):
+            return self._unlink(name)
+
+    def _unlink(self, name: str) -> bool:
+        folder, _, last = name.rpartition("/")
+        try:
+            with self._folders.entered(folder) as spot:
+                unlink_at(spot, last)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def _create(self, draft: Draft, name: str, path: str) -> None:
         # Race: linking fails if the name is taken, at once for everybody, so it needs no lock:
@@ -144,9 +166,9 @@ def irregular() -> OSError:
     return OSError(errno.EINVAL, "there is something other than a plain file")
 
 
-def _unlink(path: str) -> bool:
-    try:
-        os.unlink(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+def unlink_at(spot: Spot, name: str) -> None:
+    """Remove the file `name` at `spot`."""
+    if spot.fd is None:
+        os.unlink(spot.path(name))
+    else:
+        os.unlink(name, dir_fd=spot.fd)

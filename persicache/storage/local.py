@@ -1,6 +1,6 @@
 """Blobs as the files of a local directory: `LocalStorage`."""
 
-# ruff: noqa: PTH100, PTH108, PTH116, PTH120 - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: PTH100, PTH120 - plain os calls: a Path costs as much as the call itself
 # ruff: noqa: D102 - the Protocol owns the docstrings
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Final, NoReturn
 
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported
 from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Version
-from persicache.storage.contents import contents
+from persicache.storage.contents import MAP_FROM_NBYTES, contents
 from persicache.storage.draft import DRAFT_PREFIX
 from persicache.storage.failure import failure
 from persicache.storage.file_blob import Facts, FileBlob
-from persicache.storage.files import READ_FLAGS, Files, irregular
-from persicache.storage.folders import is_private, sync_folder
+from persicache.storage.files import READ_FLAGS, Files, irregular, unlink_at
+from persicache.storage.folders import Folders, is_private, sync_folder
 from persicache.storage.loops import read_each
 from persicache.storage.names import check_name, check_prefix
 from persicache.storage.walk import walk
@@ -65,8 +65,8 @@ class LocalStorage:
         self._root = os.path.abspath(root)
         self._durable = durable
         self._identify = identify
-        self._files = Files(self._root, durable=durable, identify=identify)
-        self._private_folders: dict[str, bool] = {}
+        self._folders = Folders(self._root)
+        self._files = Files(self._folders, durable=durable, identify=identify)
         self._facts = Facts(self._is_private_file, identify)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -89,29 +89,34 @@ class LocalStorage:
 
     @property
     def is_private(self) -> bool:
-        try:
-            return is_private(os.stat(self._root))
-        except FileNotFoundError:  # to be made, with mode 0700
-            return True
-        except OSError:
-            return False
+        return self._folders.is_private("", if_missing=True)
 
     def read(self, name: str) -> Blob:
         check_name(name)
         try:
-            fd = os.open(f"{self._root}/{name}", READ_FLAGS)
+            fd = (
+                self._folders.open(name, READ_FLAGS)
+                if "/" in name
+                else os.open(f"{self._root}/{name}", READ_FLAGS)
+            )
         except OSError as error:
             self._refuse(error, name)
         try:
             status = os.fstat(fd)
             if status.st_mode & S_IFMT != stat.S_IFREG:
                 raise irregular()
-            buffer = contents(fd, status.st_size)
+            nbytes = status.st_size
+            if nbytes < MAP_FROM_NBYTES:
+                private = None  # few ask
+                buffer = contents(fd, nbytes)
+            else:
+                private = self._is_private_file(status, name)
+                buffer = contents(fd, nbytes, can_map=private)
         except OSError as error:
             self._refuse(error, name)
         finally:
             os.close(fd)
-        return FileBlob(buffer, status, name, self._facts)
+        return FileBlob(buffer, status, name, self._facts, private)
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         check_name(name)
@@ -131,7 +136,9 @@ class LocalStorage:
     def stat(self, name: str) -> BlobInfo:
         check_name(name)
         try:
-            status = os.lstat(f"{self._root}/{name}")
+            folder, _, last = name.rpartition("/")
+            with self._folders.entered(folder) as spot:
+                status = os.stat(spot.path(last), dir_fd=spot.fd, follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode):
                 raise irregular()
         except OSError as error:
@@ -180,7 +187,7 @@ class LocalStorage:
             raise errors[0]
 
     def close(self) -> None:
-        self._private_folders.clear()
+        self._folders.forget()
 
     def sweep(self, *, older_than_seconds: float = _DAY_SECONDS) -> int:
         """Remove the drafts that killed writers left behind; return how many.
@@ -193,13 +200,13 @@ class LocalStorage:
         with self._trouble("sweep"):
             return sum(
                 self._drop_if_old(name, status, older_than_seconds)
-                for name, status in walk(self._root)
+                for name, status in walk(self._folders)
                 if _is_draft(name)
             )
 
     def _scan(self, prefix: str) -> Iterator[BlobInfo]:
         with self._trouble("list the blobs"):
-            for name, status in walk(self._root, prefix):
+            for name, status in walk(self._folders, prefix):
                 if _is_draft(name):
                     self._drop_if_old(name, status, _DAY_SECONDS)
                 else:
@@ -209,7 +216,9 @@ class LocalStorage:
         if time.time() - status.st_mtime < older_than_seconds:
             return False
         with contextlib.suppress(OSError):
-            os.unlink(f"{self._root}/{name}")
+            folder, _, last = name.rpartition("/")
+            with self._folders.entered(folder) as spot:
+                unlink_at(spot, last)
             return True
         return False
 
@@ -220,22 +229,7 @@ class LocalStorage:
                     sync_folder(folder)
 
     def _is_private_file(self, status: os.stat_result, name: str) -> bool:
-        return is_private(status) and self._is_private_folder(name.rpartition("/")[0])
-
-    def _is_private_folder(self, folder: str) -> bool:
-        known = self._private_folders.get(folder)
-        if known is None:
-            # A root may be reached by a link of its owner's; below it there are none of ours.
-            path = f"{self._root}/{folder}" if folder else self._root
-            try:
-                status = os.lstat(path) if folder else os.stat(path)
-            except OSError:  # removed, with the file that was read from it
-                return False
-            known = stat.S_ISDIR(status.st_mode) and is_private(status)
-            if folder:
-                known = self._is_private_folder(folder.rpartition("/")[0]) and known
-            self._private_folders[folder] = known
-        return known
+        return is_private(status) and self._folders.is_private(name.rpartition("/")[0])
 
     def _refuse(self, error: OSError, name: str) -> NoReturn:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from persicache.errors import ConditionsUnsupported
-from persicache.storage.folders import make_folders
+from persicache.storage.folders import Folders, make_folders
 
 __all__ = ["StripedLocks"]
 
@@ -48,16 +48,19 @@ class StripedLocks:
     ----------
     directory : str
         Where the lock files are; made when the first lock is taken.
+    below : Folders, optional
+        The folders that it is one of; then it is relative to their root.
 
     Notes
     -----
     Removing a lock file would give two holders: one of the old file, one of the new.
     """
 
-    __slots__ = ("_directory",)
+    __slots__ = ("_folder", "_folders")
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, *, below: Folders | None = None) -> None:
+        self._folders = Folders(directory) if below is None else below
+        self._folder = "" if below is None else directory
 
     @contextlib.contextmanager
     def shared(self, name: str) -> Iterator[None]:
@@ -92,28 +95,31 @@ class StripedLocks:
                 fcntl.flock(fd, fcntl.LOCK_EX)
             except OSError as error:
                 if error.errno in _NO_LOCKS:
-                    raise ConditionsUnsupported(place=self._directory) from error
+                    raise ConditionsUnsupported(place=self._folders.root) from error
                 raise
             yield
         finally:
             _close(fd)
 
     def _open(self, name: str) -> int:
-        path = f"{self._directory}/{zlib.crc32(name.encode()) % _STRIPES:02x}"
+        stripe = f"{zlib.crc32(name.encode()) % _STRIPES:02x}"
         with _guard:
             try:
-                fd = os.open(path, _OPEN)
+                fd = self._folders.open(f"{self._folder}/{stripe}" if self._folder else stripe, _OPEN)
             except FileNotFoundError:
-                fd = self._create(path)
+                fd = self._create(stripe)
             _held.add(fd)
         return fd
 
-    def _create(self, path: str) -> int:
-        make_folders(self._directory)
-        try:
-            fd = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:  # Race: another made it meanwhile
-            return os.open(path, _OPEN)
+    def _create(self, stripe: str) -> int:
+        with self._folders.entered(self._folder, make=True) as spot:
+            if spot.fd is None:
+                make_folders(spot.directory)
+            path = spot.path(stripe)
+            try:
+                fd = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=spot.fd)
+            except FileExistsError:  # Race: another made it meanwhile
+                return os.open(path, _OPEN, dir_fd=spot.fd)
         os.fchmod(fd, 0o600)  # whatever the umask left of the mode
         return fd
 
