@@ -14,10 +14,13 @@ from persicache.mappings.conditions import (
     ConditionalOperationResult,
     OperationResult,
 )
+from persicache.mappings.empty import EmptyDict
 from persicache.mappings.entries import Entries, open_entries
+from persicache.mappings.multi import OverlappingMultiDict
 from persicache.mappings.persidict import PersiDict
 from persicache.mappings.spilldict import SpillDict
 from persicache.mappings.weigh import nbytes
+from persicache.mappings.write_once import WriteOnceDict
 
 __all__ = [
     "ALWAYS_RETRIEVE",
@@ -31,10 +34,13 @@ __all__ = [
     "NEVER_RETRIEVE",
     "VALUE_NOT_RETRIEVED",
     "ConditionalOperationResult",
+    "EmptyDict",
     "Entries",
     "OperationResult",
+    "OverlappingMultiDict",
     "PersiDict",
     "SpillDict",
+    "WriteOnceDict",
     "nbytes",
     "open_entries",
 ]

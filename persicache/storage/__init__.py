@@ -11,6 +11,7 @@ from persicache.storage.blob import (
     Storage,
     Version,
 )
+from persicache.storage.null import NullStorage
 from persicache.storage.open import open_storage
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Buffer",
     "Expectation",
     "Identify",
+    "NullStorage",
     "Storage",
     "Version",
     "open_storage",
