@@ -46,7 +46,7 @@ class OverlappingMultiDict:
     ) -> None:
         if isinstance(formats, str):
             raise TypeError(f"formats is a list of formats, not one: give [{formats!r}]")
-        own = formats if isinstance(formats, Mapping) else dict.fromkeys(formats, {})
+        own = formats if isinstance(formats, Mapping) else {name: {} for name in formats}
         if not own:
             raise ValueError("give at least one format")
         self._dicts: dict[str, PersiDict[Any]] = {
