@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import stat
 import traceback
 import zipfile
 
@@ -9,9 +12,11 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.zip import ZipFileSystem
 
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported, ReadOnlyPlace
 from persicache.storage import ABSENT, open_storage
+from persicache.storage.secrets import redact_text, secrets_in_url
 
 
 @pytest.fixture
@@ -184,3 +189,90 @@ def test_memory_sees_what_others_write():
 def test_memory_takes_no_options():
     with pytest.raises(ValueError, match="storage_options"):
         open_storage("memory://x", storage_options={"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ftp://user:pa@PLANTED@host/x", "ftp://***@host/x"),
+        ("ftp://user:pa/PLANTED@host/x", "ftp://***@host/x"),
+        ("ftp://user:p?#PLANTED@host/x", "ftp://***@host/x"),
+        ("ftp://user:PLANTED and@host/x", "ftp://***@host/x"),
+        ("https://h/p?a=1&sig=PLANTED", "https://h/p?a=1&sig=***"),
+        ("https://h/p#token=PLANTED", "https://h/p#token=***"),
+        ("github://org:repo@PLANTED/x", "github://***@***/x"),
+        ("memory://u:PLANTED@x", "memory://***@x"),
+        ("simplecache::ftp://u:a::PLANTED@h/x", "simplecache::ftp://***@h/x"),
+        ("dir::ftp://u:PLANTED@h/x", "dir::ftp://***@h/x"),
+        ("simplecache::file:///data/a@b/c", "simplecache::file:///data/a@b/c"),
+    ],
+)
+def test_secrets_in_urls_are_not_shown(url, shown):
+    storage = open_storage(url)
+    assert storage.url == shown
+    assert "PLANTED" not in repr(storage)
+    again = pickle.loads(pickle.dumps(storage))
+    assert again.url == shown
+    assert pickle.dumps(again) == pickle.dumps(storage)
+
+
+def test_messages_hide_the_secrets_of_the_url():
+    assert redact_text("cannot log in to ftp://u:a/b@c@h/x as 'me@here'") == (
+        "cannot log in to ftp://***@h/x as 'me@here'"
+    )
+    assert secrets_in_url("ftp://me:pa%2Fss@host/x?sig=abc") == {
+        "me:pa%2Fss",
+        "me:pa/ss",
+        "pa%2Fss",
+        "pa/ss",
+        "abc",
+    }
+
+
+@pytest.mark.parametrize("chain", ["dir::file://", "simplecache::file://", "filecache::file://"])
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_only_the_owner_has_access_to_what_a_chain_writes(tmp_path, chain, umask):
+    options = {name: {"cache_storage": str(tmp_path / "copies")} for name in ("simplecache", "filecache")}
+    used = {name: inner for name, inner in options.items() if chain.startswith(name)}
+    storage = open_storage(f"{chain}{tmp_path}/deep/store", storage_options=used)
+    old = os.umask(umask)
+    try:
+        storage.write("a/b/c", [b"x"])
+        storage.write("a/b/c", [b"y"])
+        storage.write("d", [b"z"])
+        assert storage.read("a/b/c").buffer == b"y"
+    finally:
+        os.umask(old)
+    for path in (tmp_path / "deep").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert stat.S_IMODE((tmp_path / "deep").stat().st_mode) == 0o700
+    if used:
+        assert stat.S_IMODE((tmp_path / "copies").stat().st_mode) == 0o700
+    assert sorted(info.name for info in storage.scan()) == ["a/b/c", "d"]
+
+
+def test_a_fault_inside_a_filesystem_is_no_absence(monkeypatch):
+    def fail(*args, **options):
+        raise KeyError("some header")
+
+    storage = open_storage("dir::memory://faulty")
+    for method in ("cat_file", "info", "pipe_file"):
+        monkeypatch.setattr(MemoryFileSystem, method, fail)
+    for attempt in (
+        lambda: storage.read("a"),
+        lambda: storage.stat("a"),
+        lambda: storage.remove("a"),
+        lambda: storage.write("a", [b"x"]),
+        lambda: list(storage.read_many(["a"])),
+    ):
+        with pytest.raises(BackendError, match="some header"):
+            attempt()
+
+
+def test_an_absence_in_the_index_of_an_archive_is_one(archive, monkeypatch):
+    def fail(*args, **options):
+        raise KeyError("no such item in the archive")
+
+    monkeypatch.setattr(ZipFileSystem, "cat_file", fail)
+    with pytest.raises(BlobNotFound):
+        open_storage(archive).read("absent")

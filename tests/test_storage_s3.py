@@ -402,3 +402,24 @@ def test_a_file_of_chunks_reads_like_their_sum():
     assert file.seek(1, 1) == 8
     assert file.seekable()
     assert file.readable()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://AKIA:abc/PLANTED@bucket/p",
+        "s3://AKIA:PLANTED/p",
+        "s3://AKIA:a+b@PLANTED@bucket",
+        "s3a://bucket/AKIA:x@PLANTED",
+        "s3://PLANTED:secret",
+    ],
+)
+def test_secrets_in_the_url_are_refused_unseen(url):
+    with pytest.raises(ValueError, match="storage_options") as caught:
+        open_storage(url)
+    assert "PLANTED" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_access_point_is_a_bucket():
+    url = "s3://arn:aws:s3:us-east-1:123456789012:accesspoint/mine/x"
+    assert open_storage(url).url == url

@@ -1,6 +1,6 @@
 """A draft: a hidden temporary file that becomes a blob whole, or is thrown away."""
 
-# ruff: noqa: PTH105, PTH108 - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: PTH105, PTH108, PTH120 - plain os calls: a Path costs as much as the call itself
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Final, Self
 from persicache.storage.blob import Buffer
 from persicache.storage.folders import make_folders
 
-__all__ = ["DRAFT_PREFIX", "Draft", "draft_name"]
+__all__ = ["DRAFT_PREFIX", "Draft", "create_file", "draft_name"]
 
 #: What the names of drafts begin with.
 DRAFT_PREFIX: Final = ".tmp-"
@@ -150,6 +150,20 @@ class Draft:
 def draft_name() -> str:
     """Return a name for a draft, which tells who writes it."""
     return f"{DRAFT_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+
+
+def create_file(path: str) -> None:
+    """Make an empty file with mode 0600 for others to fill, unless there is one."""
+    directory = os.path.dirname(path)
+    make_folders(directory)
+    try:
+        fd = _create(path, directory, durable=False)
+    except FileExistsError:
+        return
+    try:
+        os.fchmod(fd, _MODE)  # whatever the umask left of the mode
+    finally:
+        os.close(fd)
 
 
 def _create(path: str, directory: str, *, durable: bool) -> int:

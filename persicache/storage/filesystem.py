@@ -1,7 +1,10 @@
 """The fsspec filesystem of any URL, and what it is able to do."""
 
+# ruff: noqa: PTH100 - a str is what comes and goes
+
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,8 +14,10 @@ from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.cached import CachingFileSystem, SimpleCacheFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
+from persicache.storage.folders import make_folders
 from persicache.storage.secrets import redact_url
 
 __all__ = [
@@ -21,6 +26,7 @@ __all__ = [
     "is_concurrent",
     "is_read_only",
     "keeps_copies",
+    "local_path",
     "make_filesystem",
     "modified_in",
     "renames",
@@ -59,6 +65,10 @@ def make_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         Those of the first filesystem; those of others under their protocols.
     """
     protocols = _protocols(url)
+    for name in protocols:
+        copies = _inner(options, name).get("cache_storage")
+        if isinstance(copies, str) and copies != "TMP":
+            make_folders(os.path.abspath(copies))  # or it would be open to whom the umask lets in
     try:
         chained = {name: {**_UNCACHED, **_inner(options, name)} for name in protocols}
         filesystem, root = url_to_fs(url, **{**options, **chained})
@@ -102,6 +112,18 @@ def drop_copy(filesystem: Any, path: str) -> None:
             fsspec.filesystem("file").rm_file(copy)
     elif isinstance(filesystem, CachingFileSystem):
         filesystem.pop_from_cache(path)
+
+
+def local_path(filesystem: Any, path: str) -> str | None:
+    """Return the path of the file that is written as `path`, None if it is on no local disk."""
+    while isinstance(filesystem, (DirFileSystem, CachingFileSystem)):
+        if isinstance(filesystem, DirFileSystem):
+            path = filesystem._join(path)  # noqa: SLF001 - it has no public way
+        filesystem = filesystem.fs
+    if not isinstance(filesystem, LocalFileSystem):
+        return None
+    stripped: str = filesystem._strip_protocol(path)  # noqa: SLF001 - fsspec's own API for filesystems
+    return stripped
 
 
 def modified_in(info: Mapping[str, Any]) -> float:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from blake3 import blake3
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported, ReadOnlyPlace
 from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, LoadedBlob, Version
 from persicache.storage.contents import MAP_FROM_NBYTES
-from persicache.storage.draft import DRAFT_PREFIX
+from persicache.storage.draft import create_file, draft_name
 from persicache.storage.failure import failure
 from persicache.storage.filesystem import (
     check_protocols,
@@ -23,6 +22,7 @@ from persicache.storage.filesystem import (
     is_concurrent,
     is_read_only,
     keeps_copies,
+    local_path,
     make_filesystem,
     modified_in,
     renames,
@@ -31,7 +31,7 @@ from persicache.storage.inflight import in_flight
 from persicache.storage.loops import read_each, remove_each, write_each
 from persicache.storage.names import check_expectation, check_name, check_prefix, head_version, is_component
 from persicache.storage.process import PerProcess
-from persicache.storage.secrets import redact_url, secrets_in
+from persicache.storage.secrets import redact_url, secrets_in, secrets_in_url
 
 __all__ = ["FsspecStorage"]
 
@@ -69,7 +69,7 @@ class FsspecStorage:
         self._url = url
         self._options = dict(storage_options or {})
         self._identify = identify
-        self._secrets = secrets_in(self._options)
+        self._secrets = secrets_in(self._options) | secrets_in_url(url)
         self._made = PerProcess(self._make)
         self._copying = PerProcess(threading.Lock)
 
@@ -224,18 +224,27 @@ class FsspecStorage:
                 elif info["type"] == "file":
                     yield BlobInfo(folder + component, int(info["size"] or 0), modified_in(info))
 
+    def _is_archive(self) -> bool:
+        try:
+            return is_read_only(self._made.get()[0])
+        except Exception:  # noqa: BLE001 - it can't be opened, which the caller is about to say
+            return False
+
     @contextlib.contextmanager
     def _trouble(self, action: str, name: str) -> Iterator[None]:
         try:
             yield
         except (BackendError, BlobNotFound):
             raise
-        except (FileNotFoundError, NotADirectoryError, KeyError):
+        except (FileNotFoundError, NotADirectoryError):
             raise BlobNotFound(name=name, place=self.url) from None
         except NotImplementedError as error:
             cause = f"this filesystem can't: {type(error).__name__}"
             raise ReadOnlyPlace(place=self.url, action=f"{action} {name!r}", cause=cause) from error
         except Exception as error:  # noqa: BLE001 - the filesystems' errors share no base
+            if isinstance(error, KeyError) and self._is_archive():
+                # From the index of the archive; elsewhere it is a fault of the filesystem.
+                raise BlobNotFound(name=name, place=self.url) from None
             what = f"{action} {name!r}"
             trouble = failure(error, place=self.url, action=what, secrets=self._secrets)
             raise trouble from trouble.__cause__
@@ -246,7 +255,7 @@ def _put(filesystem: Any, path: str, data: bytes) -> None:
         _pipe(filesystem, path, data)
         return
     folder = path.rpartition("/")[0]
-    draft = f"{DRAFT_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+    draft = draft_name()
     draft = f"{folder}/{draft}" if folder else draft
     try:
         _pipe(filesystem, draft, data)
@@ -261,6 +270,9 @@ def _put(filesystem: Any, path: str, data: bytes) -> None:
 
 
 def _pipe(filesystem: Any, path: str, data: bytes) -> None:
+    local = local_path(filesystem, path)
+    if local is not None:
+        create_file(local)
     try:
         filesystem.pipe_file(path, data)
     except FileNotFoundError:

@@ -32,6 +32,7 @@ from persicache.storage.names import (
     head_version,
     is_name,
 )
+from persicache.storage.secrets import redact_url
 
 if TYPE_CHECKING:
     from io import BytesIO
@@ -70,14 +71,14 @@ class MemoryStorage:
         self._identify = identify
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.url, self._identify)
+        return _rebuild, (f"memory://{self._root.lstrip('/')}", self._identify)
 
     def __repr__(self) -> str:
         return f"MemoryStorage({self.url!r})"
 
     @property
     def url(self) -> str:
-        return f"memory://{self._root.lstrip('/')}"
+        return redact_url(f"memory://{self._root.lstrip('/')}")
 
     @property
     def can_compare_and_swap(self) -> bool:

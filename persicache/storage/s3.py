@@ -23,12 +23,11 @@ from persicache.storage.names import check_expectation, check_name, check_prefix
 from persicache.storage.process import PerProcess
 from persicache.storage.s3_client import Bucket, etag_of
 from persicache.storage.s3_probe import Conditions, probe
-from persicache.storage.secrets import redact_url
 
 __all__ = ["S3Storage"]
 
 _URL: Final = re.compile(
-    r"s3a?://(?P<bucket>arn:[^/]+[:/](?:accesspoint|outpost)[:/][^/]+|[^/@?#]+)(?:/(?P<prefix>.*))?"
+    r"s3a?://(?P<bucket>arn:[^/]+[:/](?:accesspoint|outpost)[:/][^/]+|[^/@?#:]+)(?:/(?P<prefix>.*))?"
 )
 _MOST_KEY_NBYTES: Final = 1024
 _MOST_REMOVED: Final = 1000
@@ -60,8 +59,12 @@ class S3Storage:
 
     def __init__(self, url: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
         parts = _URL.fullmatch(url)
-        if parts is None:
-            raise ValueError(f"{redact_url(url)!r} names no bucket: give s3://bucket/prefix")
+        if parts is None or "@" in url:
+            # Not shown: a key and a secret, with whatever characters, may be anywhere in it.
+            raise ValueError(
+                "the S3 URL names no bucket: give s3://bucket/prefix, without @, and with no : but those "
+                "of an ARN; key and secret belong in storage_options"
+            )
         if importlib.util.find_spec("s3fs") is None:
             raise MissingDependency(package="s3fs", extra="s3")
         self._bucket: str = parts["bucket"]

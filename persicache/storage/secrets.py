@@ -5,14 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
+from urllib.parse import unquote
 
-__all__ = ["redact_text", "redact_url", "secrets_in"]
+__all__ = ["redact_text", "redact_url", "secrets_in", "secrets_in_url"]
 
 _SECRET_NAME: Final = re.compile(
     r"key|secret|token|passw|passphrase|pwd|sas|sig|credential|connection_string|auth", re.IGNORECASE
 )
-_USERINFO: Final = re.compile(r"(://)[^/@\s'\"]*@")
-_QUERY: Final = re.compile(rf"([?&][^=&\s]*(?:{_SECRET_NAME.pattern})[^=&\s]*=)[^&\s'\"]*", re.IGNORECASE)
+# A password can have any character in it, a slash, too: what is before the last @ of a link may
+# be one. In a text the link ends with a blank or a quote at the latest. File names have none.
+_LINK: Final = r"(?<!\bfile)(?<!\blocal)(?<!\bsqlite)(?<!\blmdb)(?<!\bjsondoc)://"
+_NEXT: Final = r"::[a-z0-9+.-]+(?:://|::)"
+_USERINFO: Final = re.compile(rf"({_LINK})((?:(?!{_NEXT}).)*)@", re.DOTALL | re.IGNORECASE)
+_USERINFO_IN_TEXT: Final = re.compile(rf"({_LINK})((?:(?!{_NEXT})[^\s'\"])*)@", re.IGNORECASE)
+_NAME: Final = rf"[?&#;][^=&#;\s]*(?:{_SECRET_NAME.pattern})[^=&#;\s]*="
+_QUERY: Final = re.compile(rf"({_NAME})([^&#;]*)", re.IGNORECASE)
+_QUERY_IN_TEXT: Final = re.compile(rf"({_NAME})([^&#;\s'\"]*)", re.IGNORECASE)
+# Here a branch or a commit stands behind the @, where others have the host.
+_REVISION: Final = re.compile(r"((?:github|git)://[^/\s'\"]*@)[^/\s'\"]+", re.IGNORECASE)
 _SHORTEST: Final = 3  # what is shorter is no secret, and replacing it would garble every message
 
 
@@ -21,17 +31,28 @@ def redact_url(url: str) -> str:
 
     Examples
     --------
-    >>> redact_url("simplecache::sftp://me:pass@host/folder?sig=abc")
+    >>> redact_url("simplecache::sftp://me:p/a@ss@host/folder?sig=abc")
     'simplecache::sftp://***@host/folder?sig=***'
     """
-    return _QUERY.sub(r"\1***", _USERINFO.sub(r"\1***@", url))
+    url = _USERINFO.sub(r"\1***@", url)
+    return _QUERY.sub(r"\1***", _REVISION.sub(r"\1***", url))
 
 
 def redact_text(text: str, *, secrets: Collection[str] = ()) -> str:
     """Return `text` without `secrets`, and its URLs without theirs."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
-    return redact_url(text)
+    text = _USERINFO_IN_TEXT.sub(r"\1***@", text)
+    return _QUERY_IN_TEXT.sub(r"\1***", _REVISION.sub(r"\1***", text))
+
+
+def secrets_in_url(url: str) -> frozenset[str]:
+    """Return the parts of `url` that `redact_url` leaves out, as a message may show them."""
+    found = {match[2] for match in _QUERY.finditer(url)}
+    for match in _USERINFO.finditer(url):
+        found |= {match[2], match[2].partition(":")[2]}
+    found |= {unquote(secret) for secret in found}
+    return frozenset(secret for secret in found if len(secret) >= _SHORTEST)
 
 
 def secrets_in(options: Mapping[str, object]) -> frozenset[str]:
