@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from persicache.keys.codes import write_class
 from persicache.keys.containers import write_each
-from persicache.keys.writers import class_name, hasher_for, write, write_buffer, write_text, writes_family
+from persicache.keys.writers import (
+    begin,
+    class_name,
+    finish,
+    hasher_for,
+    write,
+    write_buffer,
+    write_text,
+    writes_family,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +48,17 @@ def _write_array(out: bytearray, value: np.ndarray[Any, Any], seen: Seen) -> Non
     cls = type(value)
     plain = value.view(np.ndarray)
     if cls is np.ndarray or cls is np.memmap:
-        out += b"A"
-        write_items(out, plain, seen)
+        if not value.dtype.hasobject:
+            out += b"A"
+            write_items(out, plain, seen)
+        elif not begin(out, value, seen):
+            body = bytearray(b"A")
+            write_items(body, plain, seen)
+            # However short: what lies in the array was written elsewhere.
+            finish(out, value, seen, body, long_nbytes=0)
         return
     write_text(out, b"S", class_name(cls))
+    write_class(out, cls, seen)
     write_items(out, plain, seen)
     write(out, dict(getattr(value, "__dict__", {})), seen)
 
@@ -75,6 +92,9 @@ def _write_scalar(out: bytearray, value: np.generic, seen: Seen) -> None:
 @writes_family(np.dtype)
 def _write_dtype(out: bytearray, value: np.dtype[Any], seen: Seen) -> None:
     out += b"q"
+    if value.metadata:
+        out += b"m"
+        write(out, dict(value.metadata), seen)
     if value.fields is not None and value.names is not None:
         out += b"{%x;%x;" % (len(value.names), value.itemsize)
         for name in value.names:
@@ -123,7 +143,9 @@ def _write_bytes(out: bytearray, items: np.ndarray[Any, Any]) -> None:
 
 
 def _significant(items: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    # A view needs contiguous items. A full copy, for a type that nobody has much of.
+    # A view needs contiguous items of this machine's order. A full copy, for a type that nobody
+    # has much of.
+    items = items.astype(items.dtype.newbyteorder("="), copy=False)
     parts = np.ascontiguousarray(items).reshape(-1).view(np.longdouble)
     return parts.view(np.uint8).reshape(len(parts), -1)[:, :_LONG_DOUBLE_NBYTES]
 

@@ -6,14 +6,16 @@ import functools
 import types
 from typing import Any, Final
 
-from persicache.keys.bytecode import write_outline
-from persicache.keys.code import Fingerprint, fingerprint
+from persicache.keys.codes import code_of
+from persicache.keys.containers import write_each
 from persicache.keys.origins import is_user_file, is_user_module, library
+from persicache.keys.reached import Reached
 from persicache.keys.writers import (
-    Reached,
     Seen,
     Trouble,
+    begin,
     class_name,
+    finish,
     write,
     write_text,
     writes,
@@ -31,43 +33,28 @@ _DESCRIPTORS: Final = (
 )
 
 
-# Fingerprints of what was written last, by id, with what keeps the id its own.
-_recent: Final[dict[int, tuple[object, Fingerprint]]] = {}
-_MAX_RECENT: Final = 256
-
-
-def _code_of(value: Any) -> Fingerprint:
-    _, code = _recent.get(id(value), (None, None))
-    if code is None or not code.is_current():
-        if len(_recent) >= _MAX_RECENT:
-            _recent.clear()
-        code = fingerprint(value)
-        _recent[id(value)] = (value, code)
-    return code
-
-
 @writes(types.FunctionType)
 def _write_function(out: bytearray, value: types.FunctionType, seen: Seen) -> None:
     if not is_user_file(value.__code__.co_filename) and value.__closure__ is None:
         write_text(out, b"L", f"{library(str(value.__module__))} {class_name(value)}")
-    elif isinstance(seen, Reached):
-        seen.note(value)
-        write_outline(out, value, seen)
+    elif type(seen) is Reached:
+        write_text(out, b"u", class_name(value))
+        seen.set_aside(out, value)
     else:
         out += b"u"
-        out += _code_of(value).digest
+        out += code_of(value, is_value=True)
 
 
 @writes_family(type)
 def _write_class(out: bytearray, value: type, seen: Seen) -> None:
     if not is_user_module(str(value.__module__)):
         write_text(out, b"C", class_name(value))
-    elif isinstance(seen, Reached):
-        seen.note(value)
-        write_text(out, b"c", class_name(value))
     else:
         write_text(out, b"c", class_name(value))
-        out += _code_of(value).digest
+        if type(seen) is Reached:
+            seen.set_aside(out, value)
+        else:
+            out += code_of(value, is_value=True)
 
 
 @writes(types.MethodType)
@@ -78,8 +65,16 @@ def _write_method(out: bytearray, value: types.MethodType, seen: Seen) -> None:
 
 @writes(functools.partial)
 def _write_partial(out: bytearray, value: functools.partial[Any], seen: Seen) -> None:
-    out += b"|"
-    write(out, (value.func, value.args, value.keywords, vars(value)), seen)
+    if not begin(out, value, seen):
+        body = bytearray(b"|")
+        write_each(body, (value.func, value.args, value.keywords, vars(value)), seen)
+        finish(out, value, seen, body)
+
+
+@writes(type(functools.lru_cache(int)))
+def _write_cached(out: bytearray, value: Any, seen: Seen) -> None:
+    out += b"^"
+    write(out, (value.__wrapped__, value.cache_parameters()), seen)
 
 
 @writes(types.BuiltinFunctionType, types.MethodWrapperType)
@@ -110,8 +105,11 @@ def _write_property(out: bytearray, value: property, seen: Seen) -> None:
 
 
 @writes(types.ModuleType)
-def _write_module(out: bytearray, value: types.ModuleType, _: Seen) -> None:
+def _write_module(out: bytearray, value: types.ModuleType, seen: Seen) -> None:
     name = value.__name__
+    if type(seen) is Reached:
+        seen.set_aside(out, value)
+        return
     write_text(out, b"O", name if is_user_module(name) else f"{name} {library(name)}")
 
 

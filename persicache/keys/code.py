@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from persicache.keys.coloring import color
 from persicache.keys.graph import CodeMode, Graph
-from persicache.keys.writers import seal, write_text
+from persicache.keys.writers import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from persicache.keys.graph import Node
+    from persicache.keys.node import Node
 
 __all__ = ["CodeMode", "Fingerprint", "fingerprint"]
-
-# As often is the digest of each node mixed with its neighbours', to tell apart graphs of the
-# same nodes that are wired differently. (The Weisfeiler-Lehman test of isomorphism.)
-_ROUNDS: Final = 3
 
 
 class Fingerprint:
@@ -36,8 +33,13 @@ class Fingerprint:
         Equal for equal code, in every process of one minor version of Python.
     is_current : callable
         Returns whether nothing that was looked at has been replaced since. Quick, for every
-        call: names are compared by identity, and only small lists, dicts and sets that the
-        code refers to are looked into.
+        call. Compared by identity are globals, closures, defaults, the attributes of
+        functions, classes and the user's own objects, and the items of lists, dicts, sets and
+        tuples that hold at most 256 with what lies in them. Not seen, before anything else is
+        replaced, is what changes inside larger containers, arrays, tables and other objects of
+        libraries.
+    is_complete : bool
+        Whether there is nothing whose change `is_current` could miss.
 
     Examples
     --------
@@ -50,12 +52,13 @@ class Fingerprint:
     False
     """
 
-    __slots__ = ("_parts", "digest", "is_current")
+    __slots__ = ("_parts", "digest", "is_complete", "is_current")
 
     def __init__(self, graph: Graph, *, mode: CodeMode) -> None:
-        colors = {key: node.digest() for key, node in graph.nodes.items()}
-        self._parts = _named(graph.nodes, colors)
-        self.digest = _digest(graph.nodes, colors, mode)
+        self._parts = _named(graph.nodes)
+        version = f"{mode} {sys.version_info.major}.{sys.version_info.minor} ".encode()
+        self.digest = seal(bytearray(version + color(graph.nodes, ())))
+        self.is_complete = graph.watch.is_complete
         # The bound method itself: one call less before every call.
         self.is_current: Callable[[], bool] = graph.watch.is_current
 
@@ -105,37 +108,23 @@ def fingerprint(function: Callable[..., Any], *, code: CodeMode = "deep") -> Fin
     Notes
     -----
     Not seen is what a name computed at run time leads to, by ``getattr(module, name)`` or
-    ``importlib``. A module-level list, dict or set counts with what is in it, so a function
-    that changes one has a new fingerprint after every such call.
+    ``importlib``; how a module is used that is passed around as a value, so of such a module all
+    names count that occur anywhere in the code. A module-level list, dict or set counts with what
+    is in it, so a function that changes one has a new fingerprint after every such call. Names
+    and attributes that the code itself rebinds, and dicts with "cache" or "memo" in their names
+    whose items it sets, are its state and don't count. What can't be digested counts by its type.
     """
     if code not in {"deep", "own", "off"}:
         raise ValueError(f'code must be "deep", "own" or "off", not {code!r}')
     return Fingerprint(Graph(function, mode=code), mode=code)
 
 
-def _named(nodes: dict[Hashable, Node], colors: dict[Hashable, bytes]) -> dict[str, bytes]:
+def _named(nodes: dict[Hashable, Node]) -> dict[str, bytes]:
     parts: dict[str, bytes] = {}
-    for label, color in sorted((node.label, colors[key]) for key, node in nodes.items() if key != ()):
+    for label, digest in sorted((node.label, node.digest()) for node in nodes.values() if node.label):
         name, count = label, 1
         while name in parts:
             count += 1
             name = f"{label} ({count})"
-        parts[name] = color
+        parts[name] = digest
     return parts
-
-
-def _digest(nodes: dict[Hashable, Node], colors: dict[Hashable, bytes], mode: CodeMode) -> bytes:
-    for _ in range(_ROUNDS):
-        colors = {key: _mixed(colors[key], node, colors) for key, node in nodes.items()}
-    out = bytearray(f"{mode} {sys.version_info.major}.{sys.version_info.minor} ".encode())
-    out += colors[()]
-    out += b"".join(sorted(colors.values()))
-    return seal(out)
-
-
-def _mixed(color: bytes, node: Node, colors: dict[Hashable, bytes]) -> bytes:
-    out = bytearray(color)
-    for name, other in sorted((name, colors[target]) for name, target in node.references):
-        write_text(out, b"r", name)
-        out += other
-    return seal(out)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from typing import TYPE_CHECKING
 
-from persicache.keys.writers import EXACT, Trouble, begin, finish, write, writes
+from persicache.keys.reached import Alike, Parts, Reached
+from persicache.keys.writers import EXACT, Trouble, begin, finish, write, write_leniently, writes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,12 +51,18 @@ def _write_set(out: bytearray, value: set[object], seen: Seen) -> None:
 
 @writes(frozenset)
 def _write_frozenset(out: bytearray, value: frozenset[object], seen: Seen) -> None:
-    out += b"}"
-    write_unordered(out, value, seen)
+    if not begin(out, value, seen):
+        body = bytearray(b"}")
+        write_unordered(body, value, seen)
+        finish(out, value, seen, body)
 
 
 def write_each(out: bytearray, items: Iterable[object], seen: Seen) -> None:
     """Append items in their order. Their number, or their end, is for the caller to write."""
+    if type(seen) is Reached:
+        for item in items:
+            write_leniently(out, item, seen)
+        return
     index = -1
     try:
         for index, item in enumerate(items):  # noqa: B007 - the handler tells where it stopped
@@ -70,6 +79,9 @@ def write_each(out: bytearray, items: Iterable[object], seen: Seen) -> None:
 
 def write_pairs(out: bytearray, pairs: Iterable[tuple[object, object]], seen: Seen) -> None:
     """Append the items of a mapping, in an order that doesn't depend on theirs."""
+    if type(seen) is Reached:
+        _write_sorted(out, pairs, seen)
+        return
     written = []
     key: object = None
     try:
@@ -89,6 +101,9 @@ def write_pairs(out: bytearray, pairs: Iterable[tuple[object, object]], seen: Se
 
 def write_unordered(out: bytearray, items: Iterable[object], seen: Seen) -> None:
     """Append the members of a set, in an order that doesn't depend on theirs."""
+    if type(seen) is Reached:
+        _write_sorted(out, ((item,) for item in items), seen)
+        return
     written = []
     try:
         for item in items:
@@ -101,3 +116,24 @@ def write_unordered(out: bytearray, items: Iterable[object], seen: Seen) -> None
     written.sort()
     out += b"k%x;" % len(written)
     out += b"".join(written)
+
+
+def _write_sorted(out: bytearray, entries: Iterable[tuple[object, ...]], seen: Reached) -> None:
+    written = []
+    # At once: another thread may change what is iterated over.
+    for entry in list(entries):
+        data, outer = bytearray(), seen.noted
+        seen.noted = Parts()
+        for item in entry:
+            write_leniently(data, item, seen)
+        written.append((bytes(data), seen.noted))
+        seen.noted = outer
+    written.sort(key=operator.itemgetter(0))
+    out += b"k%x;" % len(written)
+    for data, alike in itertools.groupby(written, key=operator.itemgetter(0)):
+        parts = [noted for _, noted in alike]
+        out += data * len(parts)
+        if len(parts) == 1:
+            seen.noted += parts[0]
+        elif any(parts):
+            seen.noted.append(Alike(parts))

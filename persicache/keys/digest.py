@@ -21,7 +21,8 @@ def digest(value: object, *, path: str = "value") -> bytes:
 
     Equal values have equal digests in every process, whatever the hash seed, the memory
     layout, or what is shared inside them; different values, and values of different types,
-    have different ones.
+    have different ones. Dicts are equal whatever the order of their items; an OrderedDict's
+    order counts. An object of the user's own class counts with the code of the class.
 
     Parameters
     ----------
@@ -84,7 +85,8 @@ def feed(out: bytearray, value: object, *, path: str = "value") -> None:
             writer(out, value, seen)
         else:
             write(out, value, seen)
-    except (Trouble, RecursionError) as error:
+    except Exception as error:
+        # Any exception: the object's own code ran.
         raise _undigestible(path, error) from error
 
 
@@ -137,12 +139,14 @@ class CallDigest:
                     writer(out, value, seen)
                 else:
                     write(out, value, seen)
-        except (Trouble, RecursionError) as error:
+        except Exception as error:
             raise _undigestible(f"argument {self._names[index]!r}", error) from error
         return seal(out)
 
 
-def _undigestible(path: str, error: Trouble | RecursionError) -> UndigestibleValue:
+def _undigestible(path: str, error: Exception) -> UndigestibleValue:
     if isinstance(error, Trouble):
         return UndigestibleValue(path=path + "".join(reversed(error.steps)), reason=error.reason)
-    return UndigestibleValue(path=path, reason="it is nested too deep")
+    if isinstance(error, RecursionError):
+        return UndigestibleValue(path=path, reason="it is nested too deep")
+    return UndigestibleValue(path=path, reason=f"it raised {type(error).__name__}: {error}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from persicache.keys.arrays import write_items
+from persicache.keys.codes import write_class
 from persicache.keys.containers import write_each
 from persicache.keys.writers import class_name, hasher_for, write, write_text, writes_family
 
@@ -26,19 +27,26 @@ _BLOCK_ITEMS: Final = 1 << 17
 
 
 def _write_series(out: bytearray, value: Any, seen: Seen) -> None:
-    write_text(out, b"o", class_name(type(value)))
-    write(out, (value.name, value.attrs, value.flags.allows_duplicate_labels), seen)
+    _write_head(out, value, seen)
+    write(out, value.name, seen)
     _write_index(out, value.index, seen)
     _write_column(out, value.array, seen)
 
 
 def _write_frame(out: bytearray, value: Any, seen: Seen) -> None:
-    write_text(out, b"o", class_name(type(value)))
-    write(out, (value.attrs, value.flags.allows_duplicate_labels), seen)
+    _write_head(out, value, seen)
     _write_index(out, value.index, seen)
     _write_index(out, value.columns, seen)
     for position in range(value.shape[1]):
         _write_column(out, value.iloc[:, position].array, seen)
+
+
+def _write_head(out: bytearray, value: Any, seen: Seen) -> None:
+    write_text(out, b"o", class_name(type(value)))
+    write_class(out, type(value), seen)
+    # What a subclass hands on with its rows.
+    extra = {name: getattr(value, name, None) for name in value._metadata}  # noqa: SLF001 - pandas documents it
+    write(out, (value.attrs, value.flags.allows_duplicate_labels, extra), seen)
 
 
 def _write_index(out: bytearray, value: Any, seen: Seen) -> None:
@@ -216,7 +224,12 @@ def _write_chunks(out: bytearray, kind: Any, chunks: Iterable[Any], seen: Seen) 
     Buffers differ between equal columns: in offsets, padding, chunks and what lies under nulls.
     """
     write_text(out, b"=", str(kind))
+    import pyarrow as pa  # noqa: PLC0415 - an optional package
+
     chunks = list(chunks)
+    if pa.types.is_dictionary(kind):
+        # First of all: the nulls may be among the values.
+        chunks = [chunk.dictionary_decode() for chunk in chunks]
     count, missing = sum(map(len, chunks)), sum(chunk.null_count for chunk in chunks)
     out += b"%x;%x;" % (count, missing)
     nbytes = sum(chunk.nbytes for chunk in chunks)
@@ -236,9 +249,7 @@ def _hash_slots(
     import pyarrow.compute as pc  # noqa: PLC0415 - the same
 
     kind = chunk.type
-    if pa.types.is_dictionary(kind):
-        _hash_slots(chunk.dictionary_decode().drop_null(), lengths, data, seen)
-    elif pa.types.is_boolean(kind):
+    if pa.types.is_boolean(kind):
         data(chunk.to_numpy(zero_copy_only=False).view(np.uint8).data)
     elif pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind):
         _hash_slice(chunk.buffers()[1], chunk.offset, len(chunk), kind.bit_width // 8, data)

@@ -12,20 +12,24 @@ import copyreg
 import dataclasses
 import functools
 import itertools
+import sys
 import types
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from persicache.keys.codes import write_class
 from persicache.keys.containers import write_each, write_pairs, write_unordered
+from persicache.keys.origins import is_user_file, is_user_module
+from persicache.keys.reached import Reached
 from persicache.keys.writers import (
     EXACT,
     FAMILIES,
     FINDERS,
-    Reached,
     Trouble,
     begin,
     class_name,
     finish,
     write,
+    write_leniently,
     write_text,
     writes,
     writes_family,
@@ -39,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["register_digest"]
 
 _PROTOCOL: Final = 4
+
+# Py_TPFLAGS_HEAPTYPE: of classes made by a class statement.
+_HEAP: Final = 1 << 9
 
 
 def register_digest(cls: type, function: Callable[[Any], object]) -> None:
@@ -72,6 +79,10 @@ def register_digest(cls: type, function: Callable[[Any], object]) -> None:
         EXACT[cls] = write_registered
 
 
+def _find_code_method(cls: type) -> Writer | None:
+    return _write_by_code_method if hasattr(cls, "__persicache_code__") and cls is not type else None
+
+
 def _find_key_method(cls: type) -> Writer | None:
     return _write_by_key_method if hasattr(cls, "__persicache_key__") and cls is not type else None
 
@@ -89,47 +100,72 @@ def _find_dataclass(cls: type) -> Writer | None:
     generated = all(
         getattr(vars(base).get("__getstate__"), "__module__", "") == "dataclasses" for base in mine
     )
-    return _write_dataclass if generated else None
+    # What derives from list, float or Exception has contents besides its fields.
+    is_plain = all(base.__flags__ & _HEAP for base in cls.__mro__ if base is not object)
+    if not generated or not is_plain:
+        return None
+    # Names alone: with the class itself among the parts of its writer, it would live forever.
+    names = tuple(sorted({field.name for field in dataclasses.fields(cls)} | _slots(cls)))
+    return functools.partial(_write_dataclass, names)
+
+
+def _slots(cls: type) -> set[str]:
+    members = types.MemberDescriptorType
+    return {
+        name for base in cls.__mro__ for name, member in vars(base).items() if isinstance(member, members)
+    }
 
 
 def _find_reduced(_: type) -> Writer | None:
     return _write_reduced
 
 
-FINDERS.extend([_find_key_method, _find_family, _find_dataclass, _find_reduced])
+FINDERS.extend([_find_code_method, _find_key_method, _find_family, _find_dataclass, _find_reduced])
 
 
 def _write_object(
     out: bytearray, value: object, seen: Seen, write_state: Callable[[bytearray], None]
 ) -> None:
-    if not begin(out, value, seen):
+    cls = type(value)
+    if type(seen) is Reached and value is not seen.subject and is_user_module(str(cls.__module__)):
+        seen.set_aside(out, value)
+    elif not begin(out, value, seen):
         body = bytearray()
-        if isinstance(seen, Reached):
-            seen.note(type(value))
-        write_text(body, b"o", class_name(type(value)))
+        write_text(body, b"o", class_name(cls))
+        write_class(body, cls, seen)
         write_state(body)
         finish(out, value, seen, body)
+
+
+def _write_by_code_method(out: bytearray, value: Any, seen: Seen) -> None:
+    _write_object(out, value, seen, lambda body: write(body, value.__persicache_code__(), seen))
 
 
 def _write_by_key_method(out: bytearray, value: Any, seen: Seen) -> None:
     _write_object(out, value, seen, lambda body: write(body, value.__persicache_key__(), seen))
 
 
-def _write_dataclass(out: bytearray, value: Any, seen: Seen) -> None:
+def _write_dataclass(names: tuple[str, ...], out: bytearray, value: Any, seen: Seen) -> None:
     # Slots are fields that the instance's dictionary lacks.
-    missing = object()
-    fields = {field.name: getattr(value, field.name, missing) for field in dataclasses.fields(value)}
-    state = {name: item for name, item in fields.items() if item is not missing}
-    state |= _own_state(type(value), getattr(value, "__dict__", {}))
+    state = _present(value, names)
+    state = _own_state(value, state | getattr(value, "__dict__", {}), seen)
     _write_object(out, value, seen, lambda body: _write_attributes(body, state, seen))
 
 
-def _own_state(cls: type, state: dict[str, object]) -> dict[str, object]:
+def _present(value: object, names: Iterable[str]) -> dict[str, object]:
+    missing = object()
+    found = {name: getattr(value, name, missing) for name in names}
+    return {name: item for name, item in found.items() if item is not missing}
+
+
+def _own_state(value: object, state: dict[str, object], seen: Seen) -> dict[str, object]:
     # What a cached_property keeps follows from the rest, and is there or not by chance.
+    cls = type(value)
+    without = seen.without if type(seen) is Reached and value is seen.subject else ()
     return {
         name: item
         for name, item in state.items()
-        if not isinstance(getattr(cls, name, None), functools.cached_property)
+        if name not in without and not isinstance(getattr(cls, name, None), functools.cached_property)
     }
 
 
@@ -141,6 +177,9 @@ def _write_attributes(out: bytearray, state: dict[str, object], seen: Seen) -> N
 
 
 def _step(out: bytearray, value: object, seen: Seen, step: str) -> None:
+    if type(seen) is Reached:
+        write_leniently(out, value, seen)
+        return
     try:
         write(out, value, seen)
     except Trouble as trouble:
@@ -171,14 +210,13 @@ def _reduce(value: object) -> Any:
 
 def _write_recipe(out: bytearray, value: object, recipe: Any, seen: Seen) -> None:
     if isinstance(recipe, str):
-        # The name of something global.
-        write_text(out, b"g", f"{getattr(value, '__module__', None)}:{recipe}")
+        write_text(out, b"g", f"{_home(value, recipe)}:{recipe}")
         return
     make, args, state, items, pairs = itertools.islice(itertools.chain(recipe, itertools.repeat(None)), 5)
     if getattr(make, "__module__", None) == "copyreg" and make.__name__ in {"__newobj__", "__newobj_ex__"}:
         # Without the class, which is written already.
         args = args[1:]
-    elif isinstance(make, types.FunctionType | types.BuiltinFunctionType | type):
+    elif isinstance(make, types.FunctionType | types.BuiltinFunctionType | type) and not _is_user(make):
         write_text(out, b"n", class_name(make))
     else:
         write(out, make, seen)
@@ -190,19 +228,48 @@ def _write_recipe(out: bytearray, value: object, recipe: Any, seen: Seen) -> Non
     _write_mapping(out, value, pairs or (), seen)
 
 
+def _is_user(make: Any) -> bool:
+    if isinstance(make, types.FunctionType):
+        return is_user_file(make.__code__.co_filename)
+    return isinstance(make, type) and is_user_module(str(make.__module__))
+
+
+def _home(value: object, path: str) -> str:
+    """Name the module where an object can be found, which says what the object is."""
+    first, *others = path.split(".")
+    homes = []
+    for name, module in list(sys.modules.items()):
+        found = getattr(module, "__dict__", {}).get(first)
+        for other in others:
+            found = getattr(found, other, None)
+        if found is value:
+            homes.append((is_user_module(name), name.count("."), name))
+    if not homes:
+        raise Trouble(f"a {type(value).__qualname__} calls itself {path}, which is in no module")
+    # A library's rather than one of the user's that imports it, whichever came first.
+    return min(homes)[-1]
+
+
 def _write_state(out: bytearray, value: object, state: object, seen: Seen) -> None:
-    cls = type(value)
-    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # noqa: PLR2004 - copyreg's form
-        # The dictionary and the slots.
-        inner = state[0] if isinstance(state[0], dict) else {}
-        state = {**inner, **state[1]}
+    if _is_from_slots(state):
+        state = {**(state[0] or {}), **state[1]}
     if state is None:
         # What has no attributes, and what has an empty dictionary of them, are alike.
         state = {}
     if type(state) is dict and all(type(name) is str for name in state):
-        _write_attributes(out, _own_state(cls, state), seen)
+        _write_attributes(out, _own_state(value, state, seen), seen)
     else:
         _step(out, state, seen, ".__getstate__()")
+
+
+def _is_from_slots(state: object) -> TypeGuard[tuple[dict[str, object] | None, dict[str, object]]]:
+    # What copyreg makes of a dictionary and of slots.
+    return (
+        type(state) is tuple
+        and len(state) == 2  # noqa: PLR2004 - as above
+        and (state[0] is None or type(state[0]) is dict)
+        and type(state[1]) is dict
+    )
 
 
 def _write_mapping(
@@ -220,7 +287,8 @@ def _write_set_subclass(out: bytearray, value: Any, seen: Seen) -> None:
     # Told to pickle, the members would come in the order of their hashes.
     def write_both(body: bytearray) -> None:
         write_unordered(body, value, seen)
-        _write_attributes(body, dict(getattr(value, "__dict__", {})), seen)
+        state = _present(value, _slots(type(value))) | getattr(value, "__dict__", {})
+        _write_attributes(body, state, seen)
 
     _write_object(out, value, seen, write_both)
 

@@ -7,21 +7,30 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import site
 import sys
 import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
-__all__ = ["import_user_module", "is_user_file", "is_user_module", "library"]
+__all__ = ["is_user_file", "is_user_module", "library", "module_of_import"]
 
 _LIBRARY_PLACES: Final = tuple(
     f"{os.path.realpath(path)}{os.sep}"
-    for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    if (path := sysconfig.get_path(name))
+    for path in (
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *(getattr(site, "getsitepackages", list)()),
+        *([site.getusersitepackages()] if hasattr(site, "getusersitepackages") else []),
+    )
+    if path
 )
+
+# Of another Python, of the user, or on the path by hand.
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 
 # Our own modules are a library, also where they lie in a working copy.
 _OURS: Final = f"{Path(__file__).resolve().parent.parent}{os.sep}"
@@ -39,7 +48,8 @@ def is_user_file(filename: str) -> bool:
     if filename.startswith("<"):
         # Typed, generated or notebook code has no file; what is frozen is Python's.
         return not filename.startswith("<frozen ")
-    return not os.path.realpath(filename).startswith((*_LIBRARY_PLACES, _OURS))
+    path = os.path.realpath(filename)
+    return not path.startswith((*_LIBRARY_PLACES, _OURS)) and _INSTALLED.isdisjoint(Path(path).parts)
 
 
 def is_user_module(name: str) -> bool:
@@ -70,25 +80,38 @@ def library(module: str) -> str:
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names:
         return f"Python {sys.version_info.major}.{sys.version_info.minor}"
-    version = getattr(sys.modules.get(top), "__version__", None)
-    return f"{top} {version if isinstance(version, str) else _installed_version(top)}"
+    # What is installed, not what the module says: it may not be loaded yet.
+    version = _installed_version(top) or getattr(sys.modules.get(top), "__version__", None)
+    return f"{top} {version if isinstance(version, str) else '?'}"
 
 
 @functools.cache
-def _installed_version(package: str) -> str:
+def _installed_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except (importlib.metadata.PackageNotFoundError, ValueError):
-        return "?"
+        pass
+    names = sorted(set(_distributions().get(package, ())))
+    try:
+        return " ".join(f"{name} {importlib.metadata.version(name)}" for name in names) or None
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
-def import_user_module(name: str) -> ModuleType | None:
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    # Slow, as it reads what every distribution contains; for PyYAML and its like only.
+    return importlib.metadata.packages_distributions()
+
+
+def module_of_import(name: str, package: str = "") -> ModuleType | None:
     """Return a module that a function is going to import, if it is the user's own.
 
     It is imported already now, or else the function would have one fingerprint before its
     first call and another one after.
     """
     try:
+        name = importlib.util.resolve_name(name, package)
         if name not in sys.modules:
             # The top package only: to find what lies in a package, it is imported.
             spec = importlib.util.find_spec(name.partition(".")[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import os
 import re
 import struct
 import uuid
@@ -14,9 +15,14 @@ from types import EllipsisType, NotImplementedType
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
+from persicache.keys.classes import own_state
+from persicache.keys.codes import write_class
+from persicache.keys.containers import write_each
+from persicache.keys.reached import Reached
 from persicache.keys.writers import (
-    Reached,
+    begin,
     class_name,
+    finish,
     write,
     write_buffer,
     write_text,
@@ -101,8 +107,10 @@ def _write_range(out: bytearray, value: range, _: Seen) -> None:
 
 @writes(slice)
 def _write_slice(out: bytearray, value: slice, seen: Seen) -> None:
-    out += b":"
-    write(out, (value.start, value.stop, value.step), seen)
+    if not begin(out, value, seen):
+        body = bytearray(b":")
+        write_each(body, (value.start, value.stop, value.step), seen)
+        finish(out, value, seen, body)
 
 
 @writes(Decimal)
@@ -158,17 +166,27 @@ def _write_pattern(out: bytearray, value: re.Pattern[Any], seen: Seen) -> None:
 
 
 @writes_family(PurePath)
-def _write_path(out: bytearray, value: PurePath, _: Seen) -> None:
+def _write_path(out: bytearray, value: PurePath, seen: Seen) -> None:
     cls = type(value)
     # The module that defines paths differs between Python versions.
-    name = cls.__name__ if cls.__module__.partition(".")[0] == "pathlib" else class_name(cls)
-    write_text(out, b"p", f"{name} {value}")
+    is_known = cls.__module__.partition(".")[0] == "pathlib"
+    write_text(out, b"p", f"{cls.__name__ if is_known else class_name(cls)} {value}")
+    if not is_known:
+        write_class(out, cls, seen)
+        write(out, own_state(value), seen)
+
+
+@writes(type(os.environ))
+def _write_environment(out: bytearray, value: Any, seen: Seen) -> None:
+    # Code that reads the environment doesn't depend on all of it.
+    write_text(out, b"E", class_name(type(value)))
+    if type(seen) is not Reached:
+        write(out, dict(value), seen)
 
 
 @writes_family(enum.Enum)
 def _write_member(out: bytearray, value: enum.Enum, seen: Seen) -> None:
-    if isinstance(seen, Reached):
-        seen.note(type(value))
     write_text(out, b"m", class_name(type(value)))
+    write_class(out, type(value), seen)
     # The value too: it may be edited, and a function may look at it.
     write(out, (value.name, value.value), seen)

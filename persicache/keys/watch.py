@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
+import types
+import uuid
+from collections import deque
+from decimal import Decimal
+from fractions import Fraction
 from operator import is_
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import TYPE_CHECKING, Any, Final
 
-from persicache.keys.outline import MISSING, contents, is_small, outline
+from persicache.keys.origins import is_user_module
 
 if TYPE_CHECKING:
-    import types
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
-__all__ = ["Watch"]
+__all__ = ["MISSING", "Watch", "contents"]
 
-_ATOMS: Final = frozenset({str, bytes, int, float, complex, bool, type(None)})
+#: What was looked up and isn't there.
+MISSING: Final = object()
+
+_ATOMS: Final = frozenset(
+    {
+        *(str, bytes, int, float, complex, bool, range, type(None), type(...)),
+        *(Decimal, Fraction, uuid.UUID, re.Pattern, dt.date, dt.datetime, dt.time, dt.timedelta),
+        *(PosixPath, PurePosixPath, PureWindowsPath, WindowsPath),
+    }
+)
+
+# These are looked at on their own.
+_NODES: Final = (types.FunctionType, types.ModuleType, type)
+
+# As many items of a container, and of what lies in it, are compared before every call.
+_SMALL: Final = 256
 
 
 class Watch:
     """Remembers what was found where.
+
+    Parameters
+    ----------
+    only_atoms : bool, default False
+        Whether containers of objects are left alone.
+
+    Attributes
+    ----------
+    is_complete : bool
+        Whether any change would be noticed: nothing large was met, and no library's object.
 
     Examples
     --------
@@ -29,20 +61,32 @@ class Watch:
     False
     """
 
-    __slots__ = ("_cells", "_functions", "_lookups", "_values")
+    __slots__ = ("_cells", "_functions", "_items", "_lookups", "_only_atoms", "_sizes", "is_complete")
 
-    def __init__(self) -> None:
-        # By dictionary and name: many functions look up the same.
-        self._lookups: dict[tuple[int, str], tuple[Callable[..., object], str, object]] = {}
+    def __init__(self, *, only_atoms: bool = False) -> None:
+        self.is_complete = True
+        self._only_atoms = only_atoms
+        # By owner and name: many functions look up the same.
+        self._lookups: dict[Hashable, tuple[Callable[..., object], str, object]] = {}
         self._functions: list[tuple[types.FunctionType, object, object, object]] = []
         self._cells: list[tuple[types.CellType, object]] = []
-        self._values: list[tuple[Any, tuple[object, ...], bytes]] = []
+        self._sizes: list[tuple[Mapping[str, object], int]] = []
+        self._items: dict[int, tuple[Any, tuple[object, ...], tuple[object, ...] | None]] = {}
 
-    def look_up(self, namespace: Mapping[str, object], name: str) -> object:
+    def look_up(self, namespace: Mapping[str, object], name: str, *, owner: object = None) -> object:
         """Look up a name, and remember what was found, or that nothing was."""
         found = namespace.get(name, MISSING)
-        self._lookups[id(namespace), name] = (namespace.get, name, found)
+        key = id(namespace if owner is None else owner), name
+        self._lookups[key] = (namespace.get, name, found)
         return found
+
+    def forget(self, key: Hashable) -> None:
+        """Look no more at what has this owner's id and this name."""
+        self._lookups.pop(key, None)
+
+    def size(self, namespace: Mapping[str, object]) -> None:
+        """Remember how many names there are."""
+        self._sizes.append((namespace, len(namespace)))
 
     def function(self, function: types.FunctionType) -> None:
         """Remember a function's code and defaults, which can be replaced within it."""
@@ -56,9 +100,31 @@ class Watch:
         return found
 
     def value(self, value: object) -> None:
-        """Remember what is in a list, dict or set, if it is small."""
-        if is_small(value):
-            self._values.append((value, _items(value), outline(value)))
+        """Remember what is in a container, and in those in it, as far as they are small."""
+        budget, pending = _SMALL, [value]
+        found: dict[int, Any] = {}
+        while pending:
+            item: Any = pending.pop()
+            cls = type(item)
+            if cls in _ATOMS or issubclass(cls, _NODES) or id(item) in self._items or id(item) in found:
+                continue
+            is_mutable = issubclass(cls, dict | list | set | bytearray | deque)
+            if not is_mutable and cls is not tuple and cls is not frozenset:
+                # An object of the user's has a node of its own, and is watched there.
+                self.is_complete = self.is_complete and is_user_module(str(cls.__module__))
+                if self._only_atoms:
+                    return
+                continue
+            budget -= 1 + len(item)
+            if budget < 0:
+                self.is_complete = False
+                break
+            parts = _remember(item)
+            if is_mutable:
+                found[id(item)] = parts
+            pending.extend(parts[1])
+            pending.extend(parts[2] or ())
+        self._items.update(found)
 
     def is_current(self) -> bool:
         """Whether all that was remembered is still so. Quick: for every call."""
@@ -75,23 +141,31 @@ class Watch:
         for cell, found in self._cells:
             if contents(cell) is not found:
                 return False
-        return not self._values or self._are_values_current()
+        for namespace, size in self._sizes:
+            if len(namespace) != size:
+                return False
+        return not self._items or self._are_items_current()
 
-    def _are_values_current(self) -> bool:
-        for value, items, outlined in self._values:
-            try:
-                now = _items(value)
-            except RuntimeError:
-                # Another thread changes it just now.
-                return False
-            # The same immutable objects, and else, at length, objects that mean the same.
-            is_same = (
-                len(now) == len(items) and all(map(is_, now, items)) and _ATOMS.issuperset(map(type, now))
-            )
-            if not is_same and outline(value) != outlined:
-                return False
+    def _are_items_current(self) -> bool:
+        try:
+            for value, items, values in self._items.values():
+                if len(value) != len(items) or not all(map(is_, value, items)):
+                    return False
+                if values is not None and not all(map(is_, value.values(), values)):
+                    return False
+        except Exception:  # noqa: BLE001 - another thread changes it just now, or it is the user's own
+            return False
         return True
 
 
-def _items(value: Any) -> tuple[object, ...]:
-    return (*value.keys(), *value.values()) if isinstance(value, dict) else tuple(value)
+def _remember(value: Any) -> tuple[Any, tuple[object, ...], tuple[object, ...] | None]:
+    items: Iterable[object] = value
+    return value, tuple(items), tuple(value.values()) if issubclass(type(value), dict) else None
+
+
+def contents(cell: types.CellType) -> object:
+    """Return what a closure's cell holds, or MISSING."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING

@@ -16,11 +16,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from blake3 import blake3
 
+from persicache.keys.reached import Reached
+
 __all__ = [
     "EXACT",
     "FAMILIES",
     "FINDERS",
-    "Reached",
     "Seen",
     "Trouble",
     "Writer",
@@ -29,9 +30,11 @@ __all__ = [
     "finish",
     "forget_choices",
     "hasher_for",
+    "safe_name",
     "seal",
     "write",
     "write_buffer",
+    "write_leniently",
     "write_text",
     "writes",
     "writes_family",
@@ -70,17 +73,6 @@ _LONG_NBYTES: Final = 128
 _SHORT_NBYTES: Final = 2048
 
 
-class Reached(dict[int, Any]):
-    """A `Seen` that is told of functions and classes, which then aren't followed at once.
-
-    So the walk over a table of functions that refer to the table comes to an end.
-    """
-
-    def __init__(self, note: Callable[[object], None]) -> None:
-        super().__init__()
-        self.note = note
-
-
 class Trouble(Exception):
     """Something that can't be digested, with the steps that lead to it, innermost first."""
 
@@ -93,6 +85,20 @@ class Trouble(Exception):
 def write(out: bytearray, value: object, seen: Seen) -> None:
     """Append a value of any type."""
     (EXACT.get(type(value)) or _choose(type(value)))(out, value, seen)
+
+
+def write_leniently(out: bytearray, value: object, seen: Reached) -> None:
+    """Append a value, or its type if that is all that can be said of it."""
+    start, state = len(out), seen.state()
+    try:
+        write(out, value, seen)
+    except RecursionError:
+        # How deep the stack is already must not decide what is written.
+        raise
+    except Exception:  # noqa: BLE001 - the user's own code ran, and anything may come out of it
+        seen.restore(state)
+        del out[start:]
+        write_text(out, b"?", safe_name(type(value)))
 
 
 def writes(*types: type) -> Callable[[_W], _W]:
@@ -151,6 +157,8 @@ def begin(out: bytearray, value: object, seen: Seen) -> bool:
     Trouble
         If it is being written: it contains itself.
     """
+    if type(seen) is Reached:
+        return seen.begin(out, value)
     key = id(value)
     if key not in seen:
         seen[key] = None
@@ -162,14 +170,22 @@ def begin(out: bytearray, value: object, seen: Seen) -> bool:
     return True
 
 
-def finish(out: bytearray, value: object, seen: Seen, body: bytearray) -> None:
-    """Append a container's body, or what stands for it."""
-    if len(body) < _LONG_NBYTES:
+def finish(
+    out: bytearray, value: object, seen: Seen, body: bytearray, *, long_nbytes: int = _LONG_NBYTES
+) -> None:
+    """Append a container's body, or what stands for it from `long_nbytes` on."""
+    if len(body) < long_nbytes:
         out += body
-        del seen[id(value)]
+        if type(seen) is Reached:
+            seen.finish(None, value)
+        else:
+            del seen[id(value)]
+        return
+    token = b"#" + seal(body)
+    out += token
+    if type(seen) is Reached:
+        seen.finish(token, value)
     else:
-        token = b"#" + seal(body)
-        out += token
         # With the value itself: an id is its own only as long as it lives.
         seen[id(value)] = (token, value)
 
@@ -230,3 +246,11 @@ def class_name(cls: Any) -> str:
     if not isinstance(name, str):
         raise Trouble(f"a {type(cls).__qualname__} without a name")
     return f"{module}:{name}"
+
+
+def safe_name(cls: type) -> str:
+    """Name a class, whatever its metaclass does."""
+    try:
+        return class_name(cls)
+    except Exception:  # noqa: BLE001 - the user's own code ran
+        return type.__repr__(cls)
