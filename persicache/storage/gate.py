@@ -30,11 +30,12 @@ class Gate:
         self._keeper: int | None = None
 
     def __enter__(self) -> None:
+        # Race: whoever enters says so and then looks for a keeper; a keeper says so and then
+        # looks who is inside. So one of them sees the other, and no lock is needed to enter.
         me = threading.get_ident()
-        with self._changed:
-            while self._keeper is not None and self._keeper != me:
-                self._changed.wait()
-            self._inside.add(me)
+        self._inside.add(me)
+        if self._keeper is not None and self._keeper != me:
+            self._wait(me)
 
     def __exit__(
         self,
@@ -42,10 +43,18 @@ class Gate:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._changed:
-            self._inside.discard(threading.get_ident())
-            if self._keeper is not None or not self._inside:
+        self._inside.discard(threading.get_ident())
+        if self._keeper is not None:
+            with self._changed:
                 self._changed.notify_all()
+
+    def _wait(self, me: int) -> None:
+        with self._changed:
+            while self._keeper is not None:
+                self._inside.discard(me)
+                self._changed.notify_all()
+                self._changed.wait()
+                self._inside.add(me)
 
     @contextlib.contextmanager
     def shut(self) -> Iterator[bool]:
@@ -55,10 +64,12 @@ class Gate:
         """
         me = threading.get_ident()
         with self._changed:
-            while self._keeper is not None or self._inside - {me}:
+            while self._keeper is not None:
                 self._changed.wait()
-            self._keeper = me
             alone = me not in self._inside
+            self._keeper = me
+            while len(self._inside) > (0 if alone else 1):
+                self._changed.wait()
         try:
             yield alone
         finally:

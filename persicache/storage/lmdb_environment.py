@@ -123,9 +123,11 @@ class Environment:
     def read(self, key: bytes, work: Callable[[lmdb.Transaction[Any], Any], T], default: T) -> T:
         """Return what `work` makes of a transaction and the table `key`, `default` if there is none."""
         for tries in range(_TRIES):
-            table = self.table(key, create=False)
+            table = self._tables.get(key)
             if table is None:
-                return default
+                table = self.table(key, create=False)
+                if table is None:
+                    return default
             try:
                 # The gate can have been shut, and the environment opened anew, in between.
                 with self.gate:

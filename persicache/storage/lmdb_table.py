@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import struct
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
 
 from blake3 import blake3
 
-from persicache.errors import BackendError, BlobNotFound, VersionConflict
+from persicache.errors import BackendError, VersionConflict
 from persicache.storage.blob import ANY, Expectation, Version
+from persicache.storage.contents import MAP_FROM_NBYTES
 from persicache.storage.failure import failure
 from persicache.storage.lmdb_environment import Environment, data_file, enter, leave, library
 from persicache.storage.private_file import is_private_file
@@ -31,6 +31,11 @@ _MAGIC: Final = b"pc1"
 _MOST_KEY_NBYTES: Final = 511
 _DIGEST_NBYTES: Final = 32
 _KEPT_NBYTES: Final = _MOST_KEY_NBYTES - 1 - _DIGEST_NBYTES
+
+T = TypeVar("T")
+
+#: What to do in a transaction with a table.
+Work: TypeAlias = Callable[[Any, Any], T]
 
 
 class LmdbTable:
@@ -80,9 +85,7 @@ class LmdbTable:
             view = transaction.get(key)
             return None if view is None else self._row(view)
 
-        with self._trouble("read", name):
-            environment = self._opened()
-            return None if environment is None else environment.read(self._key, get, None)
+        return self._read(get, None, "read", name)
 
     def stat(self, name: str) -> RowInfo | None:
         key = _key(name)
@@ -91,9 +94,7 @@ class LmdbTable:
             view = transaction.get(key)
             return None if view is None else self._info(name.encode(), view)
 
-        with self._trouble("read", name):
-            environment = self._opened()
-            return None if environment is None else environment.read(self._key, stat, None)
+        return self._read(stat, None, "read", name)
 
     def put(self, name: str, change: Change, *, expect: Expectation | Version = ANY) -> None:
         key, value = _key(name), _value(name, change)
@@ -103,8 +104,7 @@ class LmdbTable:
                 self._compare(transaction, key, name, expect)
             transaction.put(key, value)
 
-        with self._trouble("write", name):
-            self._made().write(self._key, put, nbytes=len(value))
+        self._write(put, len(value), "write", name)
 
     def delete(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
         key = _key(name)
@@ -114,12 +114,10 @@ class LmdbTable:
                 self._compare(transaction, key, name, expect)
             return bool(transaction.delete(key))
 
-        with self._trouble("remove", name):
-            environment = self._opened()
-            if environment is None:
-                check_row(name, self.place, expect=expect, actual=None)
-                return False
-            return environment.write(self._key, delete, nbytes=0)
+        if self._is_missing():
+            check_row(name, self.place, expect=expect, actual=None)
+            return False
+        return self._write(delete, 0, "remove", name)
 
     def apply(self, changes: Mapping[str, Change]) -> None:
         rows = [
@@ -134,12 +132,10 @@ class LmdbTable:
                 else:
                     transaction.put(key, value)
 
-        with self._trouble("write", "several blobs"):
-            is_put = any(value is not None for _, value in rows)
-            environment = self._made() if is_put else self._opened()
-            if environment is not None:
-                nbytes = sum(len(value) for _, value in rows if value is not None)
-                environment.write(self._key, apply, nbytes=nbytes)
+        is_put = any(value is not None for _, value in rows)
+        if is_put or not self._is_missing():
+            nbytes = sum(len(value) for _, value in rows if value is not None)
+            self._write(apply, nbytes, "write", "several blobs")
 
     def scan(self, prefix: str = "") -> Iterator[RowInfo]:
         start: bytes | None = prefix.encode()[:_KEPT_NBYTES]
@@ -166,10 +162,8 @@ class LmdbTable:
                     more = cursor.next()
                 return found, bytes(cursor.key()) if more else None
 
-        with self._trouble("list", prefix):
-            environment = self._opened()
-            nothing: tuple[list[RowInfo], bytes | None] = ([], None)
-            return nothing if environment is None else environment.read(self._key, page, nothing)
+        nothing: tuple[list[RowInfo], bytes | None] = ([], None)
+        return self._read(page, nothing, "list", prefix)
 
     def is_private(self) -> bool:
         return is_private_file(data_file(self._path))
@@ -184,12 +178,29 @@ class LmdbTable:
                 self._forgotten.detach()
                 leave(environment, self._path, self._user)
 
-    def _opened(self) -> Environment | None:
-        """Return the environment, None if there is none."""
-        return self._environment or (self._made() if os.path.exists(data_file(self._path)) else None)
+    def _read(self, work: Work[T], default: T, action: str, name: str) -> T:
+        try:
+            if self._environment is None and self._is_missing():
+                return default
+            return self._made().read(self._key, work, default)
+        except Exception as error:  # noqa: BLE001 - sorted out there
+            trouble = self._failed(error, f"{action} {name!r}")
+            raise trouble from trouble.__cause__
+
+    def _write(self, work: Work[T], nbytes: int, action: str, name: str) -> T:
+        try:
+            return self._made().write(self._key, work, nbytes=nbytes)
+        except Exception as error:  # noqa: BLE001 - sorted out there
+            trouble = self._failed(error, f"{action} {name!r}")
+            raise trouble from trouble.__cause__
+
+    def _is_missing(self) -> bool:
+        return not os.path.exists(data_file(self._path))
 
     def _made(self) -> Environment:
         """Return the environment, made if there is none."""
+        if self._environment is not None:
+            return self._environment
         with self._opening:
             if self._environment is None:
                 self._user = user = object()
@@ -206,7 +217,7 @@ class LmdbTable:
         actual = None if view is None else self._info(key, view).version
         check_row(name, self.place, expect=expect, actual=actual)
 
-    def _parts(self, view: memoryview) -> tuple[float, int, int]:
+    def _parts(self, view: bytes | memoryview) -> tuple[float, int, int]:
         """Return when it was written, and where the version and the name end."""
         if len(view) >= _HEADER.size:
             magic, modified, nversion, nname = _HEADER.unpack_from(view)
@@ -217,8 +228,12 @@ class LmdbTable:
         raise BackendError(place=self.place, action="read the table", cause=cause)
 
     def _row(self, view: memoryview) -> Row:
-        modified, after_version, after_name = self._parts(view)
         # The map changes under those who keep a view of it beyond the transaction.
+        if len(view) < MAP_FROM_NBYTES:
+            raw = bytes(view)
+            modified, after_version, after_name = self._parts(raw)
+            return Row(raw[after_name:], raw[_HEADER.size : after_version].decode(), modified)
+        modified, after_version, after_name = self._parts(view)
         version = str(view[_HEADER.size : after_version], "ascii")
         return Row(own_copy(view[after_name:]), version, modified)
 
@@ -228,19 +243,17 @@ class LmdbTable:
         name = str(view[after_version:after_name], "utf-8") or key.decode()
         return RowInfo(name, len(view) - after_name, version, modified)
 
-    @contextlib.contextmanager
-    def _trouble(self, action: str, name: str) -> Iterator[None]:
-        try:
-            yield
-        except (BackendError, VersionConflict, BlobNotFound, ImportError):
-            raise
-        except OSError as error:
-            trouble = failure(error, place=self.place, action=f"{action} {name!r}")
-            raise trouble from trouble.__cause__
-        except library().Error as error:
-            cause = _as_os_error(error)
-            trouble = failure(cause, place=self.place, action=f"{action} {name!r}")
-            raise trouble from error
+    def _failed(self, error: Exception, action: str) -> Exception:
+        """Return the error to raise, from its cause, for one that LMDB or the disk raised."""
+        if isinstance(error, (BackendError, VersionConflict, ImportError)):
+            return error
+        if isinstance(error, OSError):
+            return failure(error, place=self.place, action=action)
+        if isinstance(error, library().Error):
+            trouble = failure(_as_os_error(error), place=self.place, action=action)
+            trouble.__cause__ = error
+            return trouble
+        return error
 
 
 def _key(name: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import quote
 
 from persicache.errors import MissingDependency
 
@@ -42,7 +43,8 @@ class SqliteLibrary(NamedTuple):
     Attributes
     ----------
     connect : callable
-        From the path of an existing file to a `Connection`.
+        From the path of an existing file to a `Connection`; with ``immutable=True`` to one that
+        takes no locks, for a file that nobody can change.
     error : type
         The base of its errors.
     has_wal_reset_bug : bool
@@ -106,10 +108,14 @@ def interpreters_library() -> SqliteLibrary:
 
 
 class _Apsw:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, immutable: bool = False) -> None:
         import apsw  # noqa: PLC0415 - an extra
 
-        self._connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+        self._connection = (
+            apsw.Connection(_immutable(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+            if immutable
+            else apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+        )
         self._connection.set_busy_timeout(int(_BUSY_SECONDS * 1000))
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -127,11 +133,15 @@ class _Apsw:
 
 
 class _Plain:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, immutable: bool = False) -> None:
         import sqlite3  # noqa: PLC0415 - an interpreter can be built without
 
         self._connection = sqlite3.connect(
-            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            _immutable(path) if immutable else path,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=immutable,
         )
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -145,3 +155,7 @@ class _Plain:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _immutable(path: str) -> str:
+    return f"file:{quote(path)}?immutable=1"

@@ -31,13 +31,41 @@ __all__ = ["SqliteTable"]
 _COLUMNS: Final = ["name", "version", "modified", "data"]
 _BUSY: Final = 5
 _READ_ONLY: Final = 8
+_CANT_OPEN: Final = 14
 _WAL_SECONDS: Final = 60.0
 
-# Race: a forked child must neither use the connections that it inherits nor close them, which
-# could check-point under the parent's feet. So it keeps them for good.
+# Race: SQLite keeps its own account of the locks that a process has. A child that inherits it
+# believes that it has the locks of its parent, and has none. So nothing is open during a fork.
 _live: weakref.WeakSet[SqliteTable] = weakref.WeakSet()
+_paused: list[SqliteTable] = []
 _inherited: list[SqliteTable] = []
-os.register_at_fork(after_in_child=lambda: _inherited.extend(_live))
+_guard = threading.RLock()
+
+
+def _before_fork() -> None:
+    _guard.acquire()
+    for table in list(_live):
+        table.pause()
+        _paused.append(table)
+
+
+def _after_fork_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+    _guard.release()
+
+
+def _after_fork_in_child() -> None:
+    # The child doesn't use its parent's tables, so they stay as they are.
+    _inherited.extend(_paused)
+    _paused.clear()
+    _live.clear()
+    _guard.release()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
 
 
 class _Session:
@@ -113,7 +141,8 @@ class SqliteTable:
         page = f"SELECT name, length(data), version, modified FROM {quoted} WHERE name >= ?"
         self._sql_page = f"{page} AND name < ? ORDER BY name LIMIT {PAGE}"
         self._sql_last_pages = f"{page} ORDER BY name LIMIT {PAGE}"
-        _live.add(self)
+        with _guard:
+            _live.add(self)
 
     def __repr__(self) -> str:
         return f"SqliteTable({self._path!r}, table={self._table!r})"
@@ -123,8 +152,19 @@ class SqliteTable:
         return self._path
 
     def get(self, name: str) -> Row | None:
-        with self._reading(f"read {name!r}") as connection:
-            rows = [] if connection is None else connection.run(self._sql_get, (name,))
+        # Without the context managers of the others, which cost as much as the query.
+        session = self._reads
+        with session.lock:
+            try:
+                connection = session.connection
+                if not session.has_table or connection is None:
+                    connection = self._ready(session, create=False)
+                    if connection is None:
+                        return None
+                rows = connection.run(self._sql_get, (name,))
+            except Exception as error:
+                with self._trouble(f"read {name!r}"):
+                    raise error from None
         if not rows:
             return None
         data, version, modified = rows[0]
@@ -203,6 +243,19 @@ class SqliteTable:
                     with self._alone():
                         connection.close()
 
+    def pause(self) -> None:
+        """Close the file, and let nobody open it until `resume`."""
+        self._reads.lock.acquire()
+        self._writes.lock.acquire()
+        # A thread that forks in the middle of a statement, from a signal handler, can't close it.
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def resume(self) -> None:
+        """Let the file be opened again; for the thread that called `pause`."""
+        self._writes.lock.release()
+        self._reads.lock.release()
+
     @contextlib.contextmanager
     def _reading(self, action: str) -> Iterator[Connection | None]:
         with self._reads.lock, self._trouble(action):
@@ -248,7 +301,18 @@ class SqliteTable:
         return session.connection if session.has_table else None
 
     def _connect(self) -> Connection:
-        connection: Connection = self._sqlite().connect(self._path)
+        try:
+            return self._set_up(self._sqlite().connect(self._path))
+        except self._sqlite().error as error:
+            # Where nothing can be written a write-ahead log can't be opened; without one, and
+            # with nobody who could write, it isn't needed.
+            folder = self._path.rpartition("/")[0]
+            is_fixed = not os.access(folder, os.W_OK) and not os.path.exists(f"{self._path}-wal")
+            if primary_code(error) != _CANT_OPEN or not is_fixed:
+                raise
+        return self._set_up(self._sqlite().connect(self._path, immutable=True))
+
+    def _set_up(self, connection: Connection) -> Connection:
         try:
             connection.run(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
             # A file that somebody else made must not run functions of its own.
