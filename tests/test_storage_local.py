@@ -18,7 +18,7 @@ from test_storage_children import count_up, create, in_fork, in_spawned
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported, ReadOnlyPlace
 from persicache.storage import ABSENT, ANY, open_storage
 from persicache.storage import contents as contents_module
-from persicache.storage.draft import Draft
+from persicache.storage.draft import Draft, draft_name
 from persicache.storage.folders import Folders
 from persicache.storage.locks import StripedLocks
 
@@ -639,3 +639,54 @@ def test_a_folder_opened_to_others_is_noticed(root, shared):
     assert storage.is_private is (shared != "")
     (root / shared).chmod(0o700)
     assert storage.read("a/b/c").is_private
+
+
+@pytest.mark.parametrize("shared", ["", "a", "a/b"])
+def test_privacy_takes_the_folder_of_a_name_into_account(root, shared):
+    storage = open_storage(root, durable=False)
+    assert storage.is_private_for("a/b/c")
+    storage.write("a/b/c", [b"x"])
+    assert storage.is_private_for("a/b/d")
+    assert storage.is_private_for("a/new/d")
+    (root / shared).chmod(0o777)
+    storage.close()
+    assert not storage.is_private_for("a/b/d")
+    assert not storage.is_private_for("a/b/new/d")
+    assert storage.is_private_for("other/d") is (shared != "")
+    storage.write("a/b/d", [b"x"])
+    assert not storage.read("a/b/d").is_private
+
+
+def test_a_head_is_no_planted_thing(root, storage, tmp_path):
+    plant("link", root / "a", tmp_path)
+    with pytest.raises(BackendError):
+        storage.read_head("a", 10)
+
+
+@FORKS
+def test_drafts_of_writers_that_are_gone_are_swept_soon(root, storage):
+    storage.write("a", [b"x"])
+
+    def child():
+        os.replace = lambda *args: os._exit(0)
+        storage.write("a", [b"new"])
+
+    def age(seconds):
+        for path in root.glob(".tmp-*"):
+            then = path.stat().st_mtime - seconds
+            os.utime(path, (then, then))
+
+    in_fork(child)
+    (left,) = root.glob(".tmp-*")
+    mine = draft_name()
+    elsewhere = left.name.replace(left.name.split("-")[1], "0" * 12)
+    odd = [f"{'-'.join(left.name.split('-')[:2])}-{pid}-x" for pid in ("x", "", "9" * 30)]
+    for name in (mine, elsewhere, *odd):
+        (root / name).write_bytes(b"half")
+    list(storage.scan())
+    assert left.exists()
+    age(61.0)
+    assert [info.name for info in storage.scan()] == ["a"]
+    assert not left.exists()
+    assert {path.name for path in root.glob(".tmp-*")} == {mine, elsewhere, *odd}
+    assert storage.sweep(older_than_seconds=60.0) == 5

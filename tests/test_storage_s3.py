@@ -16,8 +16,10 @@ from persicache.errors import (
     BlobNotFound,
     ConditionsUnsupported,
     MissingDependency,
+    ReadOnlyPlace,
     VersionConflict,
 )
+from persicache.mappings import PersiDict
 from persicache.storage import ABSENT, open_storage
 from persicache.storage.s3_body import ChunksFile, body_of
 
@@ -423,3 +425,48 @@ def test_secrets_in_the_url_are_refused_unseen(url):
 def test_an_access_point_is_a_bucket():
     url = "s3://arn:aws:s3:us-east-1:123456789012:accesspoint/mine/x"
     assert open_storage(url).url == url
+
+
+def test_one_request_to_read_a_head(storage, asked):
+    storage.write("a", LARGE)
+    storage.write("empty", [])
+    asked()
+    assert storage.read_head("a", 100) == b"x" * 100
+    assert storage.read_head("empty", 100) == b""
+    assert asked() == ["GET", "GET"]
+
+
+def test_a_key_too_long_is_refused_before_anything_is_asked(s3):
+    storage = open_storage(f"{s3.url}/{'p' * 900}", storage_options=s3.storage_options)
+    with pytest.raises(ValueError, match=r"s3://.*pp.* of 11\d\d bytes, and S3 takes 1024"):
+        storage.write("n" * 200, [b"x"])
+    with pytest.raises(ValueError, match="no room"):
+        open_storage(f"{s3.url}/{'p' * 1100}", storage_options=s3.storage_options)
+    assert s3.server.requests() == []
+    storage.close()
+
+
+def test_who_may_only_read_is_told_so(storage, s3, asked):
+    storage.write("a", [b"x"])
+    s3.server.fault("denied", method="PUT", times=-1, message="no")
+    for attempt in (
+        lambda: storage.can_compare_and_swap,
+        lambda: storage.write("a", [b"y"], expect=ABSENT),
+        lambda: storage.remove("a", expect="some version"),
+    ):
+        with pytest.raises(ReadOnlyPlace, match="conditions are heeded"):
+            attempt()
+    d = PersiDict(s3.url, storage_options=s3.storage_options)
+    for change in (lambda: d.pop("b"), lambda: d.setdefault("b", 1)):
+        with pytest.raises(ReadOnlyPlace):
+            change()
+    d.close()
+
+
+def test_a_server_that_is_away_is_no_server_without_conditions(s3):
+    options = {**s3.storage_options, "endpoint_url": "http://127.0.0.1:9"}
+    options["config_kwargs"] = {"retries": {"max_attempts": 0}}
+    storage = open_storage("s3://elsewhere/x", storage_options=options)
+    with pytest.raises(BackendError):
+        _ = storage.can_compare_and_swap
+    storage.close()

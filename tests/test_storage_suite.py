@@ -15,6 +15,7 @@ from test_storage_children import echo, in_fork, in_spawned
 
 from persicache.errors import BlobNotFound, ConditionsUnsupported, VersionConflict
 from persicache.storage import ABSENT, Storage, open_storage
+from persicache.storage.loops import is_private_for, read_head
 
 MIB = 1024 * 1024
 MARK = b"marked by its writer:"
@@ -413,3 +414,24 @@ def test_reprs_are_short(storage):
     assert "planted" not in repr(storage) + storage.url
     storage.write("a", [b"x" * 1000])
     assert len(repr(storage.read("a"))) < 150
+
+
+def test_a_head_is_read_alone(storage):
+    data = bytes(range(256)) * 1000
+    for name, nbytes in (("empty", 0), ("small", 100), ("large", len(data))):
+        storage.write(f"d/{name}", [data[:nbytes]])
+        for most in (1, 64, 100, 4096, 100_000):
+            head = read_head(storage, f"d/{name}", most)
+            assert isinstance(head, bytes)
+            assert head == data[: min(most, nbytes)]
+    with pytest.raises(BlobNotFound):
+        read_head(storage, "no/such", 64)
+    with pytest.raises(ValueError, match="can't name a blob"):
+        read_head(storage, "../up", 64)
+
+
+def test_privacy_for_a_name(storage):
+    assert is_private_for(storage, "a/b") is storage.is_private
+    storage.write("a/b", [b"x"])
+    assert is_private_for(storage, "a/b") is storage.read("a/b").is_private
+    assert is_private_for(storage, "c/d") is storage.is_private

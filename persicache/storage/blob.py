@@ -21,6 +21,7 @@ __all__ = [
     "Expectation",
     "Identify",
     "LoadedBlob",
+    "Peekable",
     "Storage",
     "Version",
 ]
@@ -163,7 +164,13 @@ class Storage(Protocol):
 
     @property
     def can_compare_and_swap(self) -> bool:
-        """Whether `write` and `remove` take an `expect` other than ANY, exactly."""
+        """Whether `write` and `remove` take an `expect` other than ANY, exactly.
+
+        Raises
+        ------
+        BackendError
+            If the place (S3) has to be asked by a trial, and refuses it.
+        """
 
     @property
     def is_durable(self) -> bool:
@@ -256,3 +263,40 @@ class Storage(Protocol):
 
     def close(self) -> None:
         """Give back what this process holds open; the storage opens again when used."""
+
+
+@runtime_checkable
+class Peekable(Storage, Protocol):
+    """A storage that can be asked about a single name, cheaply.
+
+    `persicache.storage.loops.read_head` and `is_private_for` ask any storage, and make do with
+    what every one has: a storage that says nothing else about a name reads all of its blob, and
+    is as private for it as for all others.
+    """
+
+    def read_head(self, name: str, nbytes: int) -> bytes:
+        """Return the first `nbytes` bytes of a blob, fewer if it is shorter.
+
+        One small request, where a place takes such: no more is read.
+
+        Parameters
+        ----------
+        name : str
+            The name.
+        nbytes : int
+            How many; at least one.
+
+        Raises
+        ------
+        BlobNotFound
+            If there is none.
+        BackendError
+            If the place can't be read.
+        """
+
+    def is_private_for(self, name: str) -> bool:
+        """Return whether what is written as `name` now is private when it is read.
+
+        More than `is_private`: in a directory that only its owner can write to there can be
+        a folder that others can.
+        """

@@ -5,17 +5,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
+import platform
 import time
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from persicache.storage.blob import Buffer
 from persicache.storage.folders import make_folders
 
-__all__ = ["DRAFT_PREFIX", "Draft", "create_file", "draft_name"]
+__all__ = ["DRAFT_PREFIX", "Draft", "create_file", "draft_name", "is_abandoned"]
 
 #: What the names of drafts begin with.
 DRAFT_PREFIX: Final = ".tmp-"
@@ -25,6 +29,7 @@ _MODE: Final = 0o600
 _IOV_MAX: Final = 1024
 _JOIN_BELOW_NBYTES: Final = 64 * 1024
 _TRIES: Final = 5
+_ABANDONED_SECONDS: Final = 60.0
 
 
 class Draft:
@@ -149,7 +154,41 @@ class Draft:
 
 def draft_name() -> str:
     """Return a name for a draft, which tells who writes it."""
-    return f"{DRAFT_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+    machine = _machine()
+    writer = f"{machine}-{os.getpid()}" if machine else str(os.getpid())
+    return f"{DRAFT_PREFIX}{writer}-{os.urandom(8).hex()}"
+
+
+def is_abandoned(name: str, *, age_seconds: float) -> bool:
+    """Return whether the draft `name`, unchanged for so long, was left by a process that is gone.
+
+    Only what a process on this machine left is known to be; while another has its number, not.
+    """
+    parts = name.rpartition("/")[2].removeprefix(DRAFT_PREFIX).split("-")
+    machine = _machine()
+    if age_seconds < _ABANDONED_SECONDS or not machine or len(parts) != 3 or parts[0] != machine:  # noqa: PLR2004 - machine, process, number
+        return False
+    with contextlib.suppress(ValueError, OverflowError, PermissionError):
+        try:
+            os.kill(int(parts[1]), 0)
+        except ProcessLookupError:
+            return True
+    return False
+
+
+@functools.cache
+def _machine() -> str:
+    """Return what tells this machine, since it was started, from others; "" if nothing does.
+
+    Containers of one machine can share a directory and a name, but not their process numbers.
+    """
+    try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path, but a name for a namespace
+    except OSError:
+        return ""
+    told = f"{platform.node()} {started} {numbers}"
+    return hashlib.blake2s(told.encode(), digest_size=6).hexdigest()
 
 
 def create_file(path: str) -> None:

@@ -101,6 +101,15 @@ class FsspecStorage:
             data = filesystem.cat_file(path)
         return self._blob(name, data)
 
+    def read_head(self, name: str, nbytes: int) -> bytes:
+        check_name(name)
+        with self._at("read", name) as (filesystem, path):
+            return bytes(filesystem.cat_file(path, start=0, end=nbytes))
+
+    def is_private_for(self, name: str) -> bool:
+        check_name(name)
+        return False
+
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         self._check_change(name, expect)
         data = b"".join(chunks)

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported
 from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Version
 from persicache.storage.contents import MAP_FROM_NBYTES, contents
-from persicache.storage.draft import DRAFT_PREFIX
+from persicache.storage.draft import DRAFT_PREFIX, is_abandoned
 from persicache.storage.failure import failure
 from persicache.storage.file_blob import Facts, FileBlob
 from persicache.storage.files import READ_FLAGS, Files, irregular, unlink_at
@@ -91,6 +91,10 @@ class LocalStorage:
     def is_private(self) -> bool:
         return self._folders.is_private("", if_missing=True)
 
+    def is_private_for(self, name: str) -> bool:
+        check_name(name)
+        return self._folders.is_private(name.rpartition("/")[0], if_missing=True)
+
     def read(self, name: str) -> Blob:
         check_name(name)
         try:
@@ -117,6 +121,20 @@ class LocalStorage:
         finally:
             os.close(fd)
         return FileBlob(buffer, status, name, self._facts, private)
+
+    def read_head(self, name: str, nbytes: int) -> bytes:
+        check_name(name)
+        try:
+            fd = self._folders.open(name, READ_FLAGS)
+            try:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise irregular()
+                return bytes(contents(fd, min(nbytes, status.st_size)))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self._refuse(error, name)
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         check_name(name)
@@ -195,7 +213,8 @@ class LocalStorage:
         Parameters
         ----------
         older_than_seconds : float, default one day
-            Younger ones may still be written. Scanning sweeps, too, those older than a day.
+            Younger ones may still be written, unless their writer is known to be gone. Scanning
+            sweeps, too, those older than a day.
         """
         with self._trouble("sweep"):
             return sum(
@@ -213,7 +232,8 @@ class LocalStorage:
                     yield BlobInfo(name, status.st_size, status.st_mtime)
 
     def _drop_if_old(self, name: str, status: os.stat_result, older_than_seconds: float) -> bool:
-        if time.time() - status.st_mtime < older_than_seconds:
+        age_seconds = time.time() - status.st_mtime
+        if age_seconds < older_than_seconds and not is_abandoned(name, age_seconds=age_seconds):
             return False
         with contextlib.suppress(OSError):
             folder, _, last = name.rpartition("/")

@@ -1,13 +1,13 @@
-"""Many blobs one after the other, for places where concurrency gains nothing."""
+"""What every storage can do by what others do better: many blobs one after the other, and heads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from persicache.errors import BackendError, BlobNotFound
-from persicache.storage.blob import Blob, Buffer, Storage, Version
+from persicache.storage.blob import Blob, Buffer, Peekable, Storage, Version
 
-__all__ = ["read_each", "remove_each", "write_each"]
+__all__ = ["is_private_for", "read_each", "read_head", "remove_each", "write_each"]
 
 
 def read_each(storage: Storage, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
@@ -44,3 +44,17 @@ def remove_each(storage: Storage, names: Iterable[str]) -> None:
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+def read_head(storage: Storage, name: str, nbytes: int) -> bytes:
+    """Return the first `nbytes` bytes of a blob as `Peekable.read_head` does."""
+    if isinstance(storage, Peekable):
+        return storage.read_head(name, nbytes)
+    return bytes(memoryview(storage.read(name).buffer)[:nbytes])
+
+
+def is_private_for(storage: Storage, name: str) -> bool:
+    """Return what `Peekable.is_private_for` does."""
+    if isinstance(storage, Peekable):
+        return storage.is_private_for(name)
+    return storage.is_private

@@ -103,6 +103,14 @@ class MemoryStorage:
         stamp = (self._root, name, version) if is_ours else None
         return LoadedBlob(buffer, version, modified, stamp=stamp, is_private=True)
 
+    def read_head(self, name: str, nbytes: int) -> bytes:
+        with _lock, self._file(name).getbuffer() as view:
+            return bytes(view[:nbytes])
+
+    def is_private_for(self, name: str) -> bool:
+        check_name(name)
+        return True
+
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         check_name(name)
         check_expectation(expect)

@@ -18,6 +18,7 @@ from persicache.errors import (
     VersionConflict,
 )
 from persicache.storage.blob import ABSENT, ANY, Blob, BlobInfo, Buffer, Expectation, Version
+from persicache.storage.failure import failure
 from persicache.storage.inflight import in_flight
 from persicache.storage.names import check_expectation, check_name, check_prefix, is_name
 from persicache.storage.process import PerProcess
@@ -70,6 +71,10 @@ class S3Storage:
         self._bucket: str = parts["bucket"]
         prefix = (parts["prefix"] or "").strip("/")
         self._prefix = f"{prefix}/" if prefix else ""
+        if len(self._prefix.encode()) >= _MOST_KEY_NBYTES:
+            raise ValueError(
+                f"{self.url!r} leaves no room for names: S3 takes keys of {_MOST_KEY_NBYTES} bytes"
+            )
         self._options = dict(storage_options or {})
         self._client = PerProcess(self._connect)
 
@@ -87,8 +92,12 @@ class S3Storage:
     def can_compare_and_swap(self) -> bool:
         try:
             return self._conditions().on_write
-        except BackendError:  # can't write at all, or not now: the write will say so
-            return False
+        except BackendError as error:
+            # Without a bucket whatever comes next says so. But where a trial is refused, or the
+            # server is away, nobody may go on as if there were no conditions, without them.
+            if isinstance(error.__cause__, FileNotFoundError):
+                return False
+            raise
 
     @property
     def is_durable(self) -> bool:
@@ -102,6 +111,15 @@ class S3Storage:
         key = self._key(name)
         client = self._client.get()
         return client.run(lambda: client.get(key, name=name))
+
+    def read_head(self, name: str, nbytes: int) -> bytes:
+        key = self._key(name)
+        client = self._client.get()
+        return client.run(lambda: client.get_head(key, nbytes, name=name))
+
+    def is_private_for(self, name: str) -> bool:
+        check_name(name)
+        return False
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         key = self._key(name)
@@ -202,7 +220,10 @@ class S3Storage:
         check_name(name)
         key = self._prefix + name
         if len(key.encode()) > _MOST_KEY_NBYTES:
-            raise ValueError(f"{key!r} is too long for S3, where a key has at most 1024 bytes")
+            raise ValueError(
+                f"{name!r} is too long for {self.url!r}: it makes a key of {len(key.encode())} bytes, and "
+                f"S3 takes {_MOST_KEY_NBYTES}; use a shorter prefix"
+            )
         return key
 
     def _head(self, name: str) -> dict[str, Any]:
@@ -227,7 +248,12 @@ class S3Storage:
         server = (_endpoint(self._options), self._bucket)
         if server not in _probed:
             client = self._client.get()
-            _probed[server] = client.run(probe, client, self._prefix)
+            try:
+                _probed[server] = client.run(probe, client, self._prefix)
+            except BackendError as error:
+                action = "write the object that tells whether conditions are heeded"
+                trouble = failure(error.__cause__ or error, place=self.url, action=action)
+                raise trouble from trouble.__cause__
         return _probed[server]
 
 

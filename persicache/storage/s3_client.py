@@ -98,20 +98,33 @@ class Bucket:
 
     async def get(self, key: str, *, name: str) -> Blob:
         """Return the object `key`: bytes, ETag and time from one and the same response."""
+        try:
+            response, buffer = await self._received(key)
+        except Exception as error:  # noqa: BLE001 - aiohttp, botocore and s3fs share no base
+            await self.refuse(error, name=name, action="read")
+        version = etag_of(response)
+        self._lineages.note(key, version, response)
+        return LoadedBlob(buffer, version, response["LastModified"].timestamp())
+
+    async def get_head(self, key: str, nbytes: int, *, name: str) -> bytes:
+        """Return the first `nbytes` bytes of the object `key`, fewer if it is shorter."""
+        try:
+            _, buffer = await self._received(key, Range=f"bytes=0-{nbytes - 1}")
+        except Exception as error:  # noqa: BLE001 - as in get
+            if _is_out_of_range(error):  # where there are no bytes, there are no first ones
+                return b""
+            await self.refuse(error, name=name, action="read")
+        return bytes(buffer[:nbytes])
+
+    async def _received(self, key: str, **arguments: Any) -> tuple[dict[str, Any], Buffer]:
         for left in reversed(range(_READ_TRIES)):
+            response = await self.call("get_object", Key=key, **arguments)
             try:
-                response = await self.call("get_object", Key=key)
-            except Exception as error:  # noqa: BLE001 - aiohttp, botocore and s3fs share no base
-                await self.refuse(error, name=name, action="read")
-            try:
-                buffer = await received(response)
-            except Exception as error:  # noqa: BLE001 - as above
-                if left:
-                    continue  # from the start: never the end of another version
-                await self.refuse(error, name=name, action="read")
-            version = etag_of(response)
-            self._lineages.note(key, version, response)
-            return LoadedBlob(buffer, version, response["LastModified"].timestamp())
+                return response, await received(response)
+            except Exception:
+                if not left:
+                    raise
+                # Again from the start: never the end of another version.
         raise AssertionError
 
     async def head(self, key: str, *, name: str) -> dict[str, Any]:
@@ -265,6 +278,15 @@ def etag_of(response: Mapping[str, Any]) -> Version:
     """Return the ETag in a response, without its quotes."""
     etag: str = response["ETag"]
     return etag.strip('"')
+
+
+def _is_out_of_range(error: BaseException | None) -> bool:
+    while error is not None:
+        answer = getattr(error, "response", None)
+        if isinstance(answer, dict) and answer.get("Error", {}).get("Code") in {"InvalidRange", "416"}:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _make_filesystem(options: Mapping[str, Any]) -> Any:
