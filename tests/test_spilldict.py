@@ -113,6 +113,7 @@ def test_what_can_not_be_stored_stays_in_memory_with_one_warning():
             for i in range(10):
                 c[i] = i
         assert len(caught) == 1
+        assert caught[0].filename == __file__
         assert c["lock"] is lock
         assert len(c) == 11
         del c["lock"]
@@ -247,13 +248,22 @@ def test_a_forked_child_and_its_parent_never_see_each_others_values():
     with unit(2) as c:
         c.update({i: ("parent", i) for i in range(5)})
 
+        go = multiprocessing.get_context("fork").Event()
+
         def run():
+            assert go.wait(20)
             c.update({i: ("child", i) for i in range(3, 20)})
             for i in range(20):
                 assert c[i] == ("parent" if i < 3 else "child", i)
 
-        assert in_a_fork(run) == 0
+        child = multiprocessing.get_context("fork").Process(target=run)
+        child.start()
         c.update({i: ("parent", i) for i in range(5, 20)})
+        go.set()
+        child.join(30)
+        assert child.exitcode == 0
+        assert dict(c) == {i: ("parent", i) for i in range(20)}
+        assert in_a_fork(run) == 0
         assert dict(c) == {i: ("parent", i) for i in range(20)}
 
 
@@ -456,6 +466,43 @@ def test_a_failed_write_leaves_everything_as_it_was(is_in_memory, value, weight)
             assert dict(c) == model
             assert c.memory_usage <= 4
         place.fails = None
+
+
+@pytest.mark.parametrize("old", ["nothing", "in memory", "spilled"])
+def test_a_value_over_the_budget_that_can_not_be_written_is_refused(old):
+    place = Trouble()
+    with SpillDict(available_memory=4, weigh=lambda v: {"big": 100}.get(v, 1), spill_to=place) as c:
+        model = {i: i for i in range(3)} | ({} if old == "nothing" else {"k": "old"})
+        c.update(model)
+        c.flush()  # so that there is no other write that could fail
+        if old == "spilled":
+            c.spill("k")
+        place.fails = "set"
+        with pytest.raises(BackendError):
+            c["k"] = "big"
+        assert dict(c) == model
+        assert c.memory_usage <= 4
+        c[0] = "new"  # there is room for that
+        place.fails = None
+
+
+@pytest.mark.parametrize("moment", ["_forget", "_remember", "_make_room"])
+def test_an_interrupt_leaves_a_dictionary_that_works(monkeypatch, moment):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with unit(3) as c:
+        c.update({i: i for i in range(5)})
+        with monkeypatch.context() as patch:
+            patch.setattr(SpillDict, moment, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                c[4] = "new"
+        c[4] = "newer"
+        c.update({i: i for i in range(10, 15)})
+        assert c.memory_usage == len(c.in_memory) <= 3
+        for key in list(c):
+            del c[key]
+        assert c.memory_usage == 0
 
 
 @pytest.mark.parametrize("is_given", [True, False])

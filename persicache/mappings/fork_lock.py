@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from types import TracebackType
 
 __all__ = ["ForkLock"]
 
@@ -16,9 +17,9 @@ class ForkLock:
     Parameters
     ----------
     repair : callable
-        Called under the lock before anything else in a child that was forked while another
-        thread held it: that thread isn't there to finish what it began. Held weakly, if it
-        is a bound method.
+        A method, held weakly. Called under the lock before anything else in a child that was
+        forked while another thread held it, as that thread isn't there to finish what it began;
+        and after somebody who held it was interrupted, as by Ctrl-C.
     """
 
     def __init__(self, repair: Callable[[], None]) -> None:
@@ -35,7 +36,11 @@ class ForkLock:
             if repair is not None:
                 repair()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self._is_torn = True
         self._lock.release()
 
     def after_fork(self) -> None:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Mut
 from types import TracebackType
 from typing import Any, Final, Never, Self, TypeVar
 
-from persicache.errors import PersicacheWarning, UntrustedPickle
+from persicache.errors import UntrustedPickle
 from persicache.eviction import LRU, Policy
 from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
 from persicache.mappings.spill_item import NOWHERE, Item
 from persicache.mappings.spill_place import GivenPlace, PrivatePlace, SpillPlace
+from persicache.mappings.warn import warn_caller
 from persicache.mappings.weigh import nbytes
 
 __all__ = ["SpillDict"]
@@ -411,7 +412,7 @@ class SpillDict(MutableMapping[Any, V]):
             self._remove_copy(item)  # of an older value, which this one can't overwrite
         if not item.is_told:
             item.is_told = True
-            warnings.warn(f"{key!r} stays in memory: {failure}", PersicacheWarning, stacklevel=2)
+            warn_caller(f"{key!r} stays in memory: {failure}")
 
     def _remove(self, key: Hashable, item: Item) -> None:
         # In a given place the copy goes first: if it can't be removed, the key is still there.
@@ -429,15 +430,11 @@ class SpillDict(MutableMapping[Any, V]):
         try:
             self._place.remove(copy)
         except Exception as error:  # noqa: BLE001 - of any mapping
-            warnings.warn(
-                f"an old copy of {item.key!r} could not be removed: {error}",
-                PersicacheWarning,
-                stacklevel=2,
-            )
+            warn_caller(f"an old copy of {item.key!r} could not be removed: {error}")
 
     def _repair(self) -> None:
-        # Race: forked while another thread was in here. Items change in one step; what is
-        # counted beside them may have been half done.
+        # Race: forked while another thread was in here, or interrupted. Items change in one
+        # step; what is counted beside them may have been half done.
         self._policy = self._new_policy()
         self._used = 0
         for key, item in self._items.items():
