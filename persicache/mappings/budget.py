@@ -57,7 +57,7 @@ def parse_nbytes(amount: float | str) -> int:
             raise ValueError(f"{amount!r} is no amount of memory: {advice}")
         amount_nbytes = float(match[1]) * _UNITS[match[2].lower()]
         nbytes = int(amount_nbytes) if math.isfinite(amount_nbytes) else 0
-    elif not isinstance(amount, numbers.Integral) and 0 < amount <= 1:
+    elif not isinstance(amount, (int, numbers.Integral)) and 0 < amount <= 1:
         nbytes = int(amount * available_nbytes())
     else:
         nbytes = int(amount) if math.isfinite(amount) else 0
