@@ -382,6 +382,10 @@ def test_the_map_of_lmdb_is_grown_by_others(tmp_path):
         assert storage.stat("large").nbytes == 8 * MIB
         in_spawned(grow, [(url,)])
         storage.write("b", [bytes(3 * MIB)])
+    with opened(url, table="other", map_nbytes=MIB) as other, opened(url) as storage:
+        assert names(other) == []
+        in_spawned(grow, [(url,)])
+        assert "large" in names(storage)
 
 
 def test_the_map_of_lmdb_grows_under_threads(tmp_path):

@@ -31,7 +31,7 @@ _REFUSALS: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 # LMDB refuses to open the same files twice in a process, since closing them once would take
 # away the locks of both. So an environment is the process's.
-_opened: dict[str, Environment] = {}
+_opened: list[Environment] = []
 _guard = threading.RLock()
 
 
@@ -73,18 +73,17 @@ class Environment:
         self.pid = os.getpid()
         self.gate = Gate()
         self.forked_inside = False
-        self._path = path
+        self.path = path
         self._durable = durable
         self._map_nbytes = map_nbytes
         self._lmdb = library()
-        self._opening = threading.RLock()
         self._writing = threading.RLock()
         self._tables: dict[bytes, Any] = {}
         self._environment = self._open()
         self.identity = _identity(path)
 
     def __repr__(self) -> str:
-        return f"Environment({self._path!r})"
+        return f"Environment({self.path!r})"
 
     def make_durable(self) -> None:
         """See that from now on what is written survives a power cut."""
@@ -108,15 +107,13 @@ class Environment:
         if found is not None:
             return found
         # LMDB forbids two transactions that open tables at once.
-        with self._writing, self._opening:
+        with self._writing:
             try:
-                # In a writing transaction of its own: a handle from one that reads is lost with it.
-                with self.gate:
-                    found = self._environment.open_db(key, create=False)
+                found = self._grown(lambda: self._open_table(key, create=False), 0)
             except self._lmdb.NotFoundError:
                 if not create:
                     return None
-                found = self._grown(lambda: self._environment.open_db(key), _ROOM_NBYTES)
+                found = self._grown(lambda: self._open_table(key, create=True), _ROOM_NBYTES)
             self._tables[key] = found
         return found
 
@@ -141,12 +138,17 @@ class Environment:
                 if tries:
                     raise
                 self._environment.reader_check()
-        raise BackendError(place=self._path, action="read", cause="its map grows all the time")
+        raise BackendError(place=self.path, action="read", cause="its map grows all the time")
 
     def write(self, key: bytes, work: Callable[[lmdb.Transaction[Any], Any], T], *, nbytes: int) -> T:
         """Return what `work` does in a transaction of its own, that is about to add `nbytes`."""
         with self._writing:
             return self._grown(lambda: self._write(key, work), nbytes)
+
+    def _open_table(self, key: bytes, *, create: bool) -> Any:
+        # In a writing transaction of its own: a handle from one that reads is lost with it.
+        with self.gate:
+            return self._environment.open_db(key, create=create)
 
     def _write(self, key: bytes, work: Callable[[lmdb.Transaction[Any], Any], T]) -> T:
         table = self.table(key, create=True)
@@ -162,7 +164,7 @@ class Environment:
                 self._resize(2 * self._map_nbytes + 2 * nbytes + _ROOM_NBYTES)
             except self._lmdb.MapResizedError:
                 self._resize(0)
-        raise BackendError(place=self._path, action="write", cause="its map can't grow enough")
+        raise BackendError(place=self.path, action="write", cause="its map can't grow enough")
 
     def _resize(self, nbytes: int) -> None:
         with self._writing, self.gate.shut():
@@ -170,9 +172,9 @@ class Environment:
             self._map_nbytes = self._environment.info()["map_size"]
 
     def _open(self) -> Any:
-        as_folder = not os.path.isfile(self._path)
+        as_folder = not os.path.isfile(self.path)
         options: dict[str, Any] = {
-            "map_size": max(self._map_nbytes, _nbytes_in(data_file(self._path))),
+            "map_size": max(self._map_nbytes, _nbytes_in(data_file(self.path))),
             "max_dbs": _MOST_TABLES,
             "max_readers": _MOST_READERS,
             "subdir": as_folder,
@@ -187,12 +189,12 @@ class Environment:
         try:
             if as_folder:
                 for name in ("data.mdb", "lock.mdb"):
-                    create_private(os.path.join(self._path, name), durable=self._durable)
-            environment = self._lmdb.open(self._path, **options)
+                    create_private(os.path.join(self.path, name), durable=self._durable)
+            environment = self._lmdb.open(self.path, **options)
         except (OSError, self._lmdb.Error) as error:
-            if not _is_refusal(error) or not os.path.exists(data_file(self._path)):
+            if not _is_refusal(error) or not os.path.exists(data_file(self.path)):
                 raise
-            environment = self._lmdb.open(self._path, **{**options, "readonly": True, "lock": False})
+            environment = self._lmdb.open(self.path, **{**options, "readonly": True, "lock": False})
         self._map_nbytes = environment.info()["map_size"]
         # Those who were killed while they read would keep old pages from being used again.
         if environment.flags().get("lock", True):
@@ -215,44 +217,47 @@ def enter(path: str, user: object, *, durable: bool, map_nbytes: int | None = No
         How much it can hold to begin with, 1 GiB by default.
     """
     with _guard:
-        for other, environment in list(_opened.items()):
-            if environment.pid == os.getpid() and not environment.users:
-                _close(other)
-        known = _opened.get(path)
-        if known is not None and known.pid != os.getpid():
-            _drop_inherited(known, path)
-            known = None
-        if known is not None and known.identity != _identity(path):
-            known = None  # somebody removed the files; its users go on with what they have
-        if known is None:
+        for environment in _opened.copy():
+            if environment.pid == os.getpid():
+                if not environment.users:
+                    _close(environment)
+            elif environment.path == path:
+                _drop_inherited(environment)
+        identity = _identity(path)
+        for known in _opened:
+            # Whoever has one whose files were removed since goes on with what there was.
+            if known.path == path and known.identity == identity and known.pid == os.getpid():
+                break
+        else:
             known = Environment(path, durable=durable, map_nbytes=map_nbytes or _MAP_NBYTES)
-            _opened[path] = known
-        elif durable:
+            _opened.append(known)
+        if durable:
             known.make_durable()
         known.users.add(user)
         return known
 
 
-def leave(environment: Environment, path: str, user: object) -> None:
+def leave(environment: Environment, user: object) -> None:
     """Give back what `enter` returned; the last one closes it."""
     with _guard:
         environment.users.discard(user)
-        if not environment.users and _opened.get(path) is environment:
-            _close(path)
+        if not environment.users and environment in _opened:
+            _close(environment)
 
 
-def _close(path: str) -> None:
-    _opened.pop(path).close()
+def _close(environment: Environment) -> None:
+    _opened.remove(environment)
+    environment.close()
 
 
-def _drop_inherited(environment: Environment, path: str) -> None:
+def _drop_inherited(environment: Environment) -> None:
     if environment.forked_inside:
         cause = "this process was forked in the middle of a transaction, by the thread that was in it"
-        raise BackendError(place=path, action="open the environment", cause=cause)
+        raise BackendError(place=environment.path, action="open the environment", cause=cause)
     # The library wouldn't open the same files again otherwise. The parent had no transaction
     # when it forked, so that there is nothing of its own to be undone.
     environment._environment.close()  # noqa: SLF001 - a part of the same module
-    del _opened[path]
+    _opened.remove(environment)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -284,7 +289,7 @@ def _is_refusal(error: BaseException) -> bool:
 def _before_fork() -> None:
     _guard.acquire()
     with contextlib.ExitStack() as stack:
-        for environment in _opened.values():
+        for environment in _opened:
             if environment.pid == os.getpid():
                 environment.forked_inside = not stack.enter_context(environment.gate.shut())
         _stacks.append(stack.pop_all())

@@ -176,7 +176,7 @@ class LmdbTable:
             environment, self._environment = self._environment, None
             if environment is not None:
                 self._forgotten.detach()
-                leave(environment, self._path, self._user)
+                leave(environment, self._user)
 
     def _read(self, work: Work[T], default: T, action: str, name: str) -> T:
         try:
