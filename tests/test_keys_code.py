@@ -1,5 +1,7 @@
 """A fingerprint follows edits that matter, at any depth, and no others."""
 
+# ruff: noqa: E501 - sources in strings
+
 from __future__ import annotations
 
 import collections
@@ -583,3 +585,361 @@ def test_scripts_agree_whatever_the_hash_seed(tmp_path):
     after = start(third, "1")
     assert after[0] != before[0]
     assert after[1] != before[1]
+
+
+# Each was missed once: a module's source, and an edit of it that changes what f returns.
+AFFINE = "def aff(a, b):\n    return lambda x: a * x + b\n"
+LOCKED = "import threading\nclass Cfg:\n    def __init__(s, r):\n        s.rate = r\n        s.lock = threading.Lock()\n"
+HARD_EDITS = {
+    "import used in a comprehension": (
+        "def f(xs):\n    import HELPER\n    return [HELPER.scale(x) for x in xs]\n",
+        ("x * 3", "x * 4"),
+    ),
+    "module bound to a local": (
+        "import HELPER\ndef f(x):\n    k = HELPER\n    return k.scale(x)\n",
+        ("x * 3", "x * 4"),
+    ),
+    "module in a dict": (
+        "import HELPER\nT = {'a': HELPER}\ndef f(x): return T['a'].scale(x)\n",
+        ("x * 3", "x * 4"),
+    ),
+    "module as class attribute": (
+        "import HELPER\nclass A:\n    mod = HELPER\n    def go(self, x): return self.mod.scale(x)\ndef f(x): return A().go(x)\n",
+        ("x * 3", "x * 4"),
+    ),
+    "module in a closure": (
+        "def make():\n    import HELPER\n    return lambda x: HELPER.scale(x)\nf = make()\n",
+        ("x * 3", "x * 4"),
+    ),
+    "module used by computed names": (
+        "import HELPER\ndef f(x): return getattr(HELPER, 'sca' + 'le')(x)\n",
+        ("x * 3", "x * 4"),
+    ),
+    "dict of closures": (
+        AFFINE + "T = {'a': aff(2, 0), 'b': aff(1, 3)}\ndef f(x): return T['a'](x)\n",
+        ("{'a': aff(2, 0), 'b': aff(1, 3)}", "{'a': aff(1, 3), 'b': aff(2, 0)}"),
+    ),
+    "list of closures": (
+        AFFINE + "T = [aff(2, 0), aff(1, 3)]\ndef f(x): return T[0](x)\n",
+        ("[aff(2, 0), aff(1, 3)]", "[aff(1, 3), aff(2, 0)]"),
+    ),
+    "defaults of lambdas": (
+        "T = {'a': lambda x, k=1: x * k, 'b': lambda x, k=2: x * k}\ndef f(x): return T['a'](x)\n",
+        (
+            "{'a': lambda x, k=1: x * k, 'b': lambda x, k=2: x * k}",
+            "{'a': lambda x, k=2: x * k, 'b': lambda x, k=1: x * k}",
+        ),
+    ),
+    "objects by their closures": (
+        AFFINE
+        + "class H:\n    def __init__(s, fn): s.fn = fn\nT = [H(aff(2, 0)), H(aff(1, 3))]\ndef f(x): return T[0].fn(x)\n",
+        ("[H(aff(2, 0)), H(aff(1, 3))]", "[H(aff(1, 3)), H(aff(2, 0))]"),
+    ),
+    "a long chain of closures": (
+        AFFINE
+        + "import functools\ndef compose(f, g):\n    return lambda x: f(g(x))\ninc, dbl, tri = aff(1, 1), aff(2, 0), aff(3, 0)\n"
+        + "u = [inc] * 6\nchain = functools.reduce(compose, u + [dbl] + u + [tri] + u)\ndef f(x): return chain(x)\n",
+        ("u + [dbl] + u + [tri] + u", "u + [tri] + u + [dbl] + u"),
+    ),
+    "object with a lock": (LOCKED + "cfg = Cfg(2)\ndef f(x): return x * cfg.rate\n", ("Cfg(2)", "Cfg(3)")),
+    "dict with an undigestible value": (
+        "T = {'rate': 2, 'sentinel': object()}\ndef f(x): return x * T['rate']\n",
+        ("'rate': 2", "'rate': 3"),
+    ),
+    "function beside an undigestible value": (
+        "def g(x): return x + 1\nT = [object(), g]\ndef f(x): return T[1](x)\n",
+        ("x + 1", "x + 2"),
+    ),
+    "object in a cycle": (
+        (
+            "class N:\n    def __init__(s, v): s.v, s.kids, s.up = v, [], None\nr, k = N(1), N(2)\nr.kids.append(k)\nk.up = r\n"
+            "def f(x): return x * r.v\n"
+        ),
+        ("N(1)", "N(5)"),
+    ),
+    "list in itself": ("L = [1]\nL.append(L)\ndef f(x): return L[0]\n", ("[1]", "[2]")),
+    "nested deep": ("L = 1\nfor _ in range(3000): L = [L]\ndef f(x): return L\n", ("L = 1", "L = 2")),
+    "partial with update_wrapper": (
+        (
+            "import functools\ndef g(x, k): return x * k\np = functools.partial(g, k=2)\nfunctools.update_wrapper(p, g)\n"
+            "def f(x): return p(x)\n"
+        ),
+        ("k=2", "k=3"),
+    ),
+    "state of a decorator": (
+        (
+            "import functools\nclass Scale:\n    def __init__(s, fn, k):\n        functools.update_wrapper(s, fn)\n        s.fn, s.k = fn, k\n"
+            "    def __call__(s, x): return s.k * s.fn(x)\ndef g(x): return x\ng = Scale(g, 2)\ndef f(x): return g(x)\n"
+        ),
+        ("Scale(g, 2)", "Scale(g, 3)"),
+    ),
+    "cached partial": (
+        "import functools\ndef g(x, k): return x * k\nh = functools.cache(functools.partial(g, k=2))\ndef f(x): return h(x)\n",
+        ("k=2", "k=3"),
+    ),
+    "function attribute": (
+        "def g(x): return x * g.k\ng.k = 2\ndef f(x): return g(x)\n",
+        ("g.k = 2", "g.k = 3"),
+    ),
+    "helper as a function attribute": (
+        "def h(x): return x + 1\ndef g(x): return g.h(x)\ng.h = h\ndef f(x): return g(x)\n",
+        ("x + 1", "x + 2"),
+    ),
+    "attribute of an enum member": (
+        "import enum\nclass A(enum.Enum):\n    X = 1\nA.X.extra = 7\ndef f(x): return A.X.extra\n",
+        ("extra = 7", "extra = 8"),
+    ),
+    "constant of an enum": (
+        "import enum\nclass A(enum.Enum):\n    X = 1\n    __k = 7\n    def go(s): return s.__k\ndef f(x): return A.X.go()\n",
+        ("__k = 7", "__k = 8"),
+    ),
+    "match arguments": (
+        "class P:\n    __match_args__ = ('x', 'y')\n    x, y = 1, 2\ndef f(v):\n    match P():\n        case P(a, b): return a\n",
+        ("('x', 'y')", "('y', 'x')"),
+    ),
+    "module's lazy attribute": (
+        "import HELPER\ndef f(x): return HELPER.K * x\n",
+        ("    return x\n\nTABLE", "    return x\n\ndef __getattr__(name): return 2\n\nTABLE"),
+    ),
+    "version of a memoized function": (
+        (
+            "from persicache import persistent_memoize\n@persistent_memoize('memory://x', version=1)\ndef g(x): return x\n"
+            "def f(x): return g(x)\n"
+        ),
+        ("version=1", "version=2"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "change"), HARD_EDITS.values(), ids=HARD_EDITS)
+def test_an_edit_far_from_the_code_is_seen(workspace, monkeypatch, source, change):
+    def take(source, helper):
+        monkeypatch.syspath_prepend(workspace.path / str(workspace.count + 1))
+        return fingerprint(workspace.load(source, helper).f).digest
+
+    before = take(source, HELPER)
+    old, new = change
+    assert (source + HELPER).count(old) == 1
+    assert take(source.replace(old, new), HELPER.replace(old, new)) != before
+    assert take(source, HELPER) == before
+
+
+# A module's source, and what is done with it that is no edit.
+QUIET = {
+    "annotations read": ("class A: pass\ndef f(x): return A()\n", "m.A.__annotations__"),
+    "protocol checked": (
+        "import typing\n@typing.runtime_checkable\nclass A(typing.Protocol):\n    def go(s): ...\ndef f(x): return isinstance(x, A)\n",
+        "m.f(1)",
+    ),
+    "class counter": (
+        "class A:\n    n = 0\n    def __init__(s): A.n += 1\ndef f(x): return A()\n",
+        "m.A()",
+    ),
+    "singleton": (
+        (
+            "class A:\n    one = None\n    @classmethod\n    def get(cls):\n        if cls.one is None: cls.one = cls()\n        return cls.one\n"
+            "def f(x): return A.get()\n"
+        ),
+        "m.A.get()",
+    ),
+    "lazy global": (
+        "_m = None\ndef model():\n    global _m\n    if _m is None: _m = {'w': 1}\n    return _m\ndef f(x): return model()['w'] * x\n",
+        "m.model()",
+    ),
+    "function that counts itself": (
+        "def g(x):\n    g.calls += 1\n    return x\ng.calls = 0\ndef f(x): return g(x)\n",
+        "m.f(1)",
+    ),
+    "dict called a cache": (
+        "_cache = {}\ndef g(x):\n    if x not in _cache: _cache[x] = x * 2\n    return _cache[x]\ndef f(x): return g(x)\n",
+        "m.g(3)",
+    ),
+    "environment": (
+        "import os\ndef f(x): return os.environ['HOME']\nE = os.environ\ndef g(): return E\nf.g = g\n",
+        "os.environ.update(PERSICACHE_X='1')",
+    ),
+    "flags combined": (
+        "import enum\nclass F(enum.Flag):\n    A = 1\n    B = 2\ndef f(x): return F.A | F.B\n",
+        "m.f(1), ~m.F.A",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "use"), QUIET.values(), ids=QUIET)
+def test_use_is_no_edit(workspace, monkeypatch, source, use):
+    monkeypatch.setattr(os, "environ", os.environ)
+    module = workspace.load(source)
+    before = fingerprint(module.f)
+    try:
+        eval(use, {"m": module, "os": os})
+        assert fingerprint(module.f).digest == before.digest
+    finally:
+        os.environ.pop("PERSICACHE_X", None)
+
+
+@pytest.mark.parametrize(
+    ("source", "change"),
+    [
+        ("def f(x):\n    while True: x += 1\n", ("while True: x", "while True:\n        x")),
+        ("def f(x):\n    try: return x\n    finally: print()\n", ("try: return", "try:\n        return")),
+        (
+            "def f(x):\n    class A:\n        'one'\n        def go(s): return x\n    return A\n",
+            ("'one'", "'two'"),
+        ),
+    ],
+)
+def test_layout_and_inner_docstrings_do_not_count(workspace, source, change):
+    before = fingerprint(workspace.load(source).f).digest
+    assert fingerprint(workspace.load(edit(source, change)).f).digest == before
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        "CFG.rate = 7",
+        "cfg.rate = 7",
+        "OPTIONS['a'] = Namespace()",
+        "PAIR[0][0] = 7",
+        "CFG.new = 1",
+        "g.k = 3",
+    ],
+)
+def test_changes_within_objects_are_noticed(replace):
+    namespace = run("""
+    class CFG: rate = 2
+    class Namespace: pass
+    cfg = Namespace()
+    cfg.rate = 2
+    OPTIONS = {"a": cfg}
+    PAIR = ([1],)
+    def g(x): return x
+    def f(x): return CFG.rate, OPTIONS, PAIR, g(x), Namespace
+    """)
+    code = fingerprint(namespace["f"])
+    assert code.is_current()
+    exec(replace, namespace)
+    assert not code.is_current()
+
+
+def test_changes_of_what_is_called_are_noticed():
+    class Scale:
+        def __init__(self, k):
+            self.k = k
+
+        def __call__(self, x):
+            return self.k * x
+
+    for call in (lambda scale: scale, lambda scale: scale.__call__):
+        scale = Scale(2)
+        code = fingerprint(call(scale))
+        assert code.is_current()
+        scale.k = 3
+        assert not code.is_current()
+        assert fingerprint(call(scale)).digest != code.digest
+
+
+def test_small_nested_containers_are_compared_not_digested():
+    f = run("OPTIONS = {'a': {'b': [1, 2, {'c': (3, [4])}]}}\ndef f(): return OPTIONS\n")["f"]
+    code = fingerprint(f)
+    assert code.is_complete
+    assert code.is_current()
+    f.__globals__["OPTIONS"]["a"]["b"][2]["c"][1].append(5)
+    assert not code.is_current()
+
+
+class RaisesOnGet:
+    def __getattribute__(self, name):
+        raise ValueError(name)
+
+
+class RaisesOnDict:
+    @property
+    def __dict__(self):
+        raise ValueError("no")
+
+
+class OddRecipe:
+    def __reduce_ex__(self, protocol):
+        return (1, 2, 3)
+
+
+class RaisesOnKey:
+    def __persicache_key__(self):
+        raise ValueError("no")
+
+
+class RaisesOnState:
+    def __getstate__(self):
+        raise ValueError("no")
+
+
+def of_meta():
+    # Not in the module: pytest looks at everything that is there.
+    class Meta(type):
+        def __getattribute__(cls, name):
+            raise ValueError(name)
+
+    class OfMeta(metaclass=Meta):
+        pass
+
+    return OfMeta
+
+
+def released():
+    view = memoryview(b"ab")
+    view.release()
+    return view
+
+
+ODD = {
+    "get": RaisesOnGet,
+    "dict": RaisesOnDict,
+    "recipe": OddRecipe,
+    "key": RaisesOnKey,
+    "state": RaisesOnState,
+    "released": released,
+    "metaclass": of_meta,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_globals_are_no_trouble(kind):
+    def take(value, rate):
+        namespace = {"__name__": "user_code", "V": [value, rate]}
+        exec("def f(): return V", namespace)
+        code = fingerprint(namespace["f"])
+        assert code.is_current() in {True, False}
+        return code.digest
+
+    value = ODD[kind]()
+    assert take(value, 1) == take(value, 1)
+    assert take(value, 1) != take(value, 2)
+
+
+def test_code_in_other_site_packages_is_a_library(tmp_path):
+    folder = tmp_path / "lib" / "site-packages"
+    folder.mkdir(parents=True)
+    (folder / "elsewhere_installed.py").write_text("def g(x): return x\n")
+    sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module("elsewhere_installed")
+        f = run("import elsewhere_installed as e\ndef f(x): return e.g(x)\n")["f"]
+        assert "elsewhere_installed ?" in fingerprint(f).describe()
+        module.g.__code__ = (lambda x: 2 * x).__code__
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("elsewhere_installed")
+
+
+@pytest.mark.parametrize("module", ["yaml", "dateutil"])
+def test_a_library_has_one_version_loaded_or_not(module):
+    pytest.importorskip(module)
+    script = f"""
+import sys
+from persicache.keys.origins import library
+first = library({module!r})
+import {module}
+print(first == library({module!r}) and "?" not in first)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"

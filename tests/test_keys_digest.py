@@ -10,6 +10,7 @@ import decimal
 import enum
 import fractions
 import functools
+import gc
 import io
 import itertools
 import json
@@ -24,6 +25,7 @@ import tempfile
 import threading
 import types
 import uuid
+import weakref
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -724,3 +726,230 @@ if child == 0:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0)
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def make_model(k, base=object):
+    class Model(base):
+        def predict(self):
+            return k
+
+    return Model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda cls: cls(),
+        lambda cls: [cls()],
+        lambda cls: dataclasses.dataclass(cls)(),
+        lambda cls: cls().predict,
+        lambda cls: cls,
+    ],
+)
+def test_objects_count_with_the_code_of_their_class(make):
+    assert digest(make(make_model(1))) == digest(make(make_model(1)))
+    assert digest(make(make_model(1))) != digest(make(make_model(2)))
+
+
+def test_a_change_of_an_objects_class_is_noticed():
+    cls = make_model(1)
+    model = cls()
+    before = digest(model)
+    cls.predict = lambda self: 2
+    assert digest(model) != before
+    member = enum.Enum("Kind", "A")
+    before = digest(member.A)
+    member.describe = lambda self: 1
+    assert digest(member.A) != before
+
+
+def affine(a, b):
+    return lambda x: a * x + b
+
+
+def pipe(functions):
+    return lambda x: functools.reduce(lambda y, f: f(y), functions, x)
+
+
+def compose(f, g):
+    return lambda x: f(g(x))
+
+
+def test_the_order_of_functions_in_arguments_counts():
+    one, two = affine(2, 0), affine(1, 3)
+    assert digest(pipe([one, two])) != digest(pipe([two, one]))
+    assert digest(pipe([one, two])) == digest(pipe([affine(2, 0), affine(1, 3)]))
+    assert digest({one, two}) == digest({affine(1, 3), affine(2, 0)})
+    same = [affine(1, 1)] * 6
+    first = functools.reduce(compose, [*same, one, *same, two, *same])
+    second = functools.reduce(compose, [*same, two, *same, one, *same])
+    assert digest(first) != digest(second)
+
+
+def test_changed_state_of_function_and_class_arguments_is_noticed():
+    array_, holder = np.zeros(3), Plain(x=1)
+
+    class Cfg:
+        rate = 1
+
+    for value, change in (
+        (lambda: array_.sum() + 0, lambda: array_.fill(1)),
+        (lambda: holder.x, lambda: setattr(holder, "x", 2)),
+        (Cfg, lambda: setattr(Cfg, "rate", 2)),
+    ):
+        before = digest(value)
+        assert digest(value) == before
+        change()
+        assert digest(value) != before
+
+
+def test_closures_are_not_kept_alive():
+    gone = []
+    for _ in range(3):
+        held = Plain(a=np.ones(10))
+        gone.append(weakref.ref(held))
+        digest(lambda held=held: held.a)
+        del held
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 3
+
+
+class TupleState:
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+
+    def __getstate__(self):
+        return (self.a, {"b": self.b})
+
+
+@dataclasses.dataclass
+class NamedList(list):
+    name: str
+
+    def __init__(self, items, name):
+        list.__init__(self, items)
+        self.name = name
+
+
+@dataclasses.dataclass(eq=False, init=False)
+class NamedFloat(float):
+    name: str
+
+    def __new__(cls, value, name):
+        made = float.__new__(cls, value)
+        made.name = name
+        return made
+
+    def __getnewargs__(self):
+        return (float(self), self.name)
+
+
+class SlotBase:
+    __slots__ = ("x",)
+
+
+@dataclasses.dataclass
+class OnSlots(SlotBase):
+    y: int
+
+
+class SlotSet(set):
+    __slots__ = ("tag",)
+
+
+class UnitFrame(pd.DataFrame):
+    _metadata = ["unit"]  # noqa: RUF012 - how pandas wants it
+
+    @property
+    def _constructor(self):
+        return UnitFrame
+
+
+class ByLambda:
+    def __init__(self, k):
+        self.k = k
+
+    def __reduce__(self):
+        k = self.k
+        return ((lambda: ByLambda(k)), ())
+
+
+class TaggedPath(type(pathlib.Path())):
+    pass
+
+
+def with_(value, **attributes):
+    for name, item in attributes.items():
+        setattr(value, name, item)
+    return value
+
+
+def cached(k):
+    @functools.lru_cache
+    def g(x):
+        return x + k
+
+    return g
+
+
+def swapped(value, dtype):
+    items = np.zeros(1, dtype)
+    items[:] = value
+    return items
+
+
+DIFFERENT = {
+    "state that is a tuple": lambda n: TupleState(n, 5),
+    "cached functions": cached,
+    "sizes of caches": lambda n: functools.lru_cache(maxsize=n),
+    "dataclass of a list": lambda n: NamedList([n], "a"),
+    "dataclass of a float": lambda n: NamedFloat(n, "a"),
+    "slots of a base": lambda n: with_(OnSlots(1), x=n),
+    "slots of a set": lambda n: with_(SlotSet([1]), tag=n),
+    "nulls in a dictionary": lambda n: pa.DictionaryArray.from_arrays([n - 1, 2 - n], ["a", None]),
+    "metadata of a frame": lambda n: with_(UnitFrame({"a": [1]}), unit=n),
+    "maker of a copy": ByLambda,
+    "swapped long doubles": lambda n: swapped(np.longdouble(1.1) + n * np.longdouble(1e-16), ">f16"),
+    "swapped complex": lambda n: swapped(np.longdouble(1.1) + n * np.longdouble(1e-16), ">c32"),
+    "attributes of a path": lambda n: with_(TaggedPath("a"), tag=n),
+    "metadata of a dtype": lambda n: np.dtype("i4", metadata={"a": n}),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", DIFFERENT.values(), ids=DIFFERENT)
+def test_what_was_once_taken_for_the_same_differs(make):
+    assert digest(make(1)) == digest(make(1))
+    assert digest(make(1)) != digest(make(2))
+
+
+def test_a_name_that_leads_nowhere_is_no_digest():
+    assert digest(np.sin) != digest(np.cos)
+    with pytest.raises(UndigestibleValue, match="in no module"):
+        digest(np.frompyfunc(lambda x: x + 1, 1, 1))
+
+
+def test_trouble_in_the_users_code_names_the_argument():
+    class Raises:
+        def __persicache_key__(self):
+            raise ZeroDivisionError("no")
+
+    with pytest.raises(UndigestibleValue, match=r"argument 'y'.*ZeroDivisionError"):
+        CallDigest("f", ("x", "y"))((1, Raises()))
+
+
+def test_what_is_shared_again_and_again_is_written_once():
+    def objects(item):
+        pair = np.empty(2, object)
+        pair[:] = [item, item]
+        return pair
+
+    for double in (
+        objects,
+        lambda item: slice(item, item),
+        lambda item: functools.partial(max, item, item),
+    ):
+        value = 1
+        for _ in range(60):
+            value = double(value)
+        assert len(digest(value)) == 32

@@ -69,6 +69,7 @@ class Graph:
         # tells which of the constants are state.
         while self._pending or self._constants or self._follow_modules():
             (self._pending or self._constants).pop()()
+        self.watch.settle()
 
     def _begin(self, node: Node, function: Any) -> None:
         if type(function) is functools.partial:

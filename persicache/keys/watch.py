@@ -88,6 +88,10 @@ class Watch:
         """Remember how many names there are."""
         self._sizes.append((namespace, len(namespace)))
 
+    def settle(self) -> None:
+        """Take what the walk itself has added, such as a class's list of its slots, for what was there."""
+        self._sizes = [(namespace, len(namespace)) for namespace, _ in self._sizes]
+
     def function(self, function: types.FunctionType) -> None:
         """Remember a function's code and defaults, which can be replaced within it."""
         state = (function.__code__, function.__defaults__, function.__kwdefaults__)
