@@ -943,3 +943,19 @@ print(first == library({module!r}) and "?" not in first)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_long_chains_that_lead_back_are_followed(count):
+    source = f"""
+    class D: pass
+    first = x = D()
+    for n in range({count}):
+        x.n = D()
+        x.n.p, x.n.v = x, n // 3
+        x = x.n
+    def f(): return first
+    """
+    before = fingerprint(run(source)["f"]).digest
+    assert fingerprint(run(source)["f"]).digest == before
+    assert fingerprint(run(source.replace("n // 3", f"n // 3 + (n == {count - 2})"))["f"]).digest != before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -120,11 +122,9 @@ def fingerprint(function: Callable[..., Any], *, code: CodeMode = "deep") -> Fin
 
 
 def _named(nodes: dict[Hashable, Node]) -> dict[str, bytes]:
+    named = sorted((node.label, node.digest()) for node in nodes.values() if node.label)
     parts: dict[str, bytes] = {}
-    for label, digest in sorted((node.label, node.digest()) for node in nodes.values() if node.label):
-        name, count = label, 1
-        while name in parts:
-            count += 1
-            name = f"{label} ({count})"
-        parts[name] = digest
+    for label, namesakes in itertools.groupby(named, key=operator.itemgetter(0)):
+        for count, (_, digest) in enumerate(namesakes, start=1):
+            parts[label if count == 1 else f"{label} ({count})"] = digest
     return parts

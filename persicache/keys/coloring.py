@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from persicache.keys.writers import seal, write_text
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from persicache.keys.node import Node
 
 __all__ = ["color"]
+
+# Refining is quadratic in the length of a chain.
+_MANY: Final = 64
 
 
 def color(nodes: Mapping[Hashable, Node], root: Hashable) -> bytes:
@@ -38,8 +41,10 @@ def color(nodes: Mapping[Hashable, Node], root: Hashable) -> bytes:
         node = nodes[group[0]]
         if len(group) == 1 and all(target != group[0] for _, target in node.references):
             done[group[0]] = _mixed(node.digest(), node, done)
-        else:
+        elif len(group) <= _MANY:
             _refine(group, nodes, done)
+        else:
+            _number(group, nodes, done)
     return done[root]
 
 
@@ -56,6 +61,21 @@ def _refine(group: list[Hashable], nodes: Mapping[Hashable, Node], done: dict[Ha
     # With the colours of the whole cycle: two cycles that are told apart a round later have others.
     whole = b"".join(sorted(set(colors.values())))
     done.update({key: seal(bytearray(colors[key] + whole)) for key in group})
+
+
+def _number(group: list[Hashable], nodes: Mapping[Hashable, Node], done: dict[Hashable, bytes]) -> None:
+    # In the order in which they were found. Two nodes that unfold alike are told apart, but a tree
+    # with a thousand links to parents takes no thousand rounds.
+    places = {key: place for place, key in enumerate(group)}
+    out = bytearray()
+    for key in group:
+        out += nodes[key].digest()
+        for name, target in nodes[key].references:
+            write_text(out, b"r", name)
+            out += b"%x;" % places[target] if target in places else done[target]
+        out += b";"
+    whole = seal(out)
+    done.update({key: seal(bytearray(b"%b%x" % (whole, place))) for key, place in places.items()})
 
 
 def _mixed(color: bytes, node: Node, colors: Mapping[Hashable, bytes]) -> bytes:
