@@ -136,7 +136,7 @@ class ConditionsUnsupported(PersicacheError, OSError):
 
     _sentence = (
         "{place} has no atomic compare-and-swap, so a conditional write there could lose an "
-        "update; write without a condition, or use a local directory, memory:// or s3://"
+        "update; write without a condition, or use a local directory, a .db, .json or lmdb:// file, or s3://"
     )
 
 

@@ -15,7 +15,6 @@ from test_storage_children import echo, in_fork, in_spawned
 
 from persicache.errors import BlobNotFound, ConditionsUnsupported, VersionConflict
 from persicache.storage import ABSENT, Storage, open_storage
-from persicache.storage.loops import is_private_for, read_head
 
 MIB = 1024 * 1024
 MARK = b"marked by its writer:"
@@ -421,17 +420,17 @@ def test_a_head_is_read_alone(storage):
     for name, nbytes in (("empty", 0), ("small", 100), ("large", len(data))):
         storage.write(f"d/{name}", [data[:nbytes]])
         for most in (1, 64, 100, 4096, 100_000):
-            head = read_head(storage, f"d/{name}", most)
+            head = storage.read_head(f"d/{name}", most)
             assert isinstance(head, bytes)
             assert head == data[: min(most, nbytes)]
     with pytest.raises(BlobNotFound):
-        read_head(storage, "no/such", 64)
+        storage.read_head("no/such", 64)
     with pytest.raises(ValueError, match="can't name a blob"):
-        read_head(storage, "../up", 64)
+        storage.read_head("../up", 64)
 
 
 def test_privacy_for_a_name(storage):
-    assert is_private_for(storage, "a/b") is storage.is_private
+    assert storage.is_private_for("a/b") is storage.is_private
     storage.write("a/b", [b"x"])
-    assert is_private_for(storage, "a/b") is storage.read("a/b").is_private
-    assert is_private_for(storage, "c/d") is storage.is_private
+    assert storage.is_private_for("a/b") is storage.read("a/b").is_private
+    assert storage.is_private_for("c/d") is storage.is_private

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from persicache.codecs import Codec, Decoded, Metadata, Owner
-from persicache.errors import CorruptEntry, UnencodableKey
+from persicache.errors import BlobNotFound, CorruptEntry, UnencodableKey
 from persicache.keys import Key, KeyName, decode_name, decode_text, encode_key, name_of
 from persicache.storage import ANY, Blob, BlobInfo, Buffer, Expectation, Storage, Version, open_storage
 
 __all__ = ["Entries", "open_entries"]
+
+#: Where the metadata of nearly every entry ends.
+HEAD_NBYTES: Final = 16 * 1024
 
 _new = tuple.__new__  # a third of the time of Owner(...), on the path of every hit
 
@@ -83,7 +86,11 @@ class Entries:
         owner = Owner(key, where.text, self.place)
         return list(
             self.codec.encode(
-                value, owner, is_private=self.storage.is_private, cost_seconds=cost_seconds, extra=extra
+                value,
+                owner,
+                is_private=self.storage.is_private_for(where.name),
+                cost_seconds=cost_seconds,
+                extra=extra,
             )
         )
 
@@ -122,12 +129,16 @@ class Entries:
                 errors.append(error)
 
     def _told_by_entry(self, name: str) -> KeyName | None:
-        try:
-            blob = self.storage.read(name)
-        except KeyError:  # removed since it was listed
-            return None
         owner = Owner(name, "", self.place)
-        text = self.codec.key_text(blob.buffer, owner)
+        try:
+            # The key stands in the first bytes; of very many buffers a table goes before it.
+            head = self.storage.read_head(name, HEAD_NBYTES)
+            try:
+                text = self.codec.key_text(head, owner)
+            except CorruptEntry:
+                text = self.codec.key_text(self.storage.read(name).buffer, owner)
+        except BlobNotFound:  # removed since it was listed
+            return None
         try:
             is_its = name_of(text, extension=self.extension) == name
             decode_text(text)
@@ -142,7 +153,7 @@ class Entries:
     def key(self, where: KeyName) -> Key:
         """Return the key that has this name."""
         # An enum's module is imported only where nobody else could have chosen its name.
-        return decode_text(where.text, import_modules=self.storage.is_private)
+        return decode_text(where.text, import_modules=self.storage.is_private_for(where.name))
 
     def load_many(self, wheres: Iterable[KeyName]) -> Iterator[tuple[KeyName, Blob]]:
         """Yield those entries that exist, read concurrently where it pays."""

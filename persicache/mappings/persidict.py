@@ -750,7 +750,11 @@ class PersiDict(MutableMapping[Any, V]):
     # The dictionary itself
 
     def flush(self) -> None:
-        """See that everything set so far is where `durable` says: here it always is."""
+        """See that everything set so far is where `durable` says.
+
+        It always is, but where `commit_every` among the storage options lets sets wait for others.
+        """
+        self._entries.storage.flush()
 
     def close(self) -> None:
         """Give back what this process holds open; the dictionary opens again when it is used."""

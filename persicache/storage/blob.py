@@ -21,7 +21,6 @@ __all__ = [
     "Expectation",
     "Identify",
     "LoadedBlob",
-    "Peekable",
     "Storage",
     "Version",
 ]
@@ -232,6 +231,33 @@ class Storage(Protocol):
     def version(self, name: str) -> Version:
         """Return the version of `name` without reading it all; BlobNotFound if it is absent."""
 
+    def read_head(self, name: str, nbytes: int) -> bytes:
+        """Return the first `nbytes` bytes of a blob, fewer if it is shorter.
+
+        One small request, where a place takes such: no more is read.
+
+        Parameters
+        ----------
+        name : str
+            The name.
+        nbytes : int
+            How many; at least one.
+
+        Raises
+        ------
+        BlobNotFound
+            If there is none.
+        BackendError
+            If the place can't be read.
+        """
+
+    def is_private_for(self, name: str) -> bool:
+        """Return whether what is written as `name` now is private when it is read.
+
+        More than `is_private`: in a directory that only its owner can write to there can be
+        a folder that others can.
+        """
+
     def scan(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Yield every blob whose name begins with `prefix`, in no particular order.
 
@@ -261,42 +287,14 @@ class Storage(Protocol):
             If some could not be removed; the others are.
         """
 
-    def close(self) -> None:
-        """Give back what this process holds open; the storage opens again when used."""
-
-
-@runtime_checkable
-class Peekable(Storage, Protocol):
-    """A storage that can be asked about a single name, cheaply.
-
-    `persicache.storage.loops.read_head` and `is_private_for` ask any storage, and make do with
-    what every one has: a storage that says nothing else about a name reads all of its blob, and
-    is as private for it as for all others.
-    """
-
-    def read_head(self, name: str, nbytes: int) -> bytes:
-        """Return the first `nbytes` bytes of a blob, fewer if it is shorter.
-
-        One small request, where a place takes such: no more is read.
-
-        Parameters
-        ----------
-        name : str
-            The name.
-        nbytes : int
-            How many; at least one.
+    def flush(self) -> None:
+        """Write what waits for others to be written with; most places let nothing wait.
 
         Raises
         ------
-        BlobNotFound
-            If there is none.
         BackendError
-            If the place can't be read.
+            If it can't be written.
         """
 
-    def is_private_for(self, name: str) -> bool:
-        """Return whether what is written as `name` now is private when it is read.
-
-        More than `is_private`: in a directory that only its owner can write to there can be
-        a folder that others can.
-        """
+    def close(self) -> None:
+        """Give back what this process holds open; the storage opens again when used."""

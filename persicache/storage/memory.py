@@ -153,6 +153,9 @@ class MemoryStorage:
     def remove_many(self, names: Iterable[str]) -> None:
         remove_each(self, names)
 
+    def flush(self) -> None:
+        """Let nothing wait, so have nothing to write."""
+
     def close(self) -> None:
         """Hold nothing open, so give nothing back."""
 

@@ -54,6 +54,10 @@ class NullStorage:
     def read_head(self, name: str, nbytes: int) -> bytes:
         return self._nothing(name)
 
+    def is_private_for(self, name: str) -> bool:
+        check_name(name)
+        return True
+
     def scan(self, prefix: str = "") -> Iterator[BlobInfo]:
         check_prefix(prefix)
         return iter(())
@@ -69,6 +73,9 @@ class NullStorage:
     def remove_many(self, names: Iterable[str]) -> None:
         for name in names:
             check_name(name)
+
+    def flush(self) -> None:
+        """Let nothing wait, so have nothing to write."""
 
     def close(self) -> None:
         """Hold nothing open, so give nothing back."""
