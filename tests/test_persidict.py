@@ -537,3 +537,38 @@ def test_errors_of_odd_keys_can_be_pickled(tmp_path):
     with pytest.raises(UnencodableKey) as info:
         PersiDict(tmp_path)[frozenset([10**5000, len])]
     assert "frozenset" in str(pickle.loads(pickle.dumps(info.value)))
+
+
+def test_the_text_of_a_long_key_costs_a_small_request(s3):
+    d = PersiDict(s3.url, storage_options=s3.storage_options)
+    d["x" * 2000] = np.zeros(100_000)
+    s3.server.clear()
+    assert list(iter(d)) == ["x" * 2000]
+    assert len(s3.server.requests()) == 2
+    s3.server.clear()
+    assert len(d) == 1
+    d.clear()
+    assert len(s3.server.requests()) == 3
+
+
+def test_listing_imports_no_module_that_others_could_have_named(tmp_path, monkeypatch):
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "planted_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path / "evil")
+    d = PersiDict(tmp_path / "d")
+    d["runs", 1] = 1
+    (tmp_path / "d" / "runs").chmod(0o777)
+    (tmp_path / "d" / "runs" / "=mplanted_module=3a!cls=3amember.pc").write_bytes(b"")
+    with pytest.raises(UnencodableKey, match="planted_module"):
+        list(iter(d))
+
+
+def test_flush_writes_what_waits(tmp_path):
+    d = PersiDict(tmp_path / "x.db", storage_options={"commit_every": 100})
+    d["k"] = 1
+    assert "k" not in PersiDict(tmp_path / "x.db")
+    d.flush()
+    assert PersiDict(tmp_path / "x.db")["k"] == 1
+    d["late"] = 2
+    d.close()
+    assert PersiDict(tmp_path / "x.db")["late"] == 2

@@ -6,36 +6,19 @@ import contextlib
 import errno
 import fcntl
 import os
-import threading
 import zlib
 from collections.abc import Iterator
 from typing import Final
 
 from persicache.errors import ConditionsUnsupported
 from persicache.storage.folders import Folders, make_folders
+from persicache.storage.held import let_go, take
 
 __all__ = ["StripedLocks"]
 
 _STRIPES: Final = 256
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
-
-# Race: a flock belongs to the open file, which a forked child shares: a child that outlives
-# its parent would keep the dead parent's lock. So the process knows which descriptors are
-# locks, and a child closes them; the guard keeps a fork from falling between open and note.
-_held: set[int] = set()
-_guard = threading.RLock()
-
-
-def _forget_in_child() -> None:
-    for fd in _held:
-        with contextlib.suppress(OSError):
-            os.close(fd)
-    _held.clear()
-    _guard.release()
-
-
-os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_forget_in_child)
 
 
 class StripedLocks:
@@ -69,7 +52,7 @@ class StripedLocks:
         Where the filesystem has no locks nobody can compare and swap, so nothing is lost
         by going on without one.
         """
-        fd = self._open(name)
+        fd = take(lambda: self._open(name))
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_SH)
@@ -78,7 +61,7 @@ class StripedLocks:
                     raise
             yield
         finally:
-            _close(fd)
+            let_go(fd)
 
     @contextlib.contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
@@ -89,7 +72,7 @@ class StripedLocks:
         ConditionsUnsupported
             If the filesystem has no locks.
         """
-        fd = self._open(name)
+        fd = take(lambda: self._open(name))
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -99,17 +82,14 @@ class StripedLocks:
                 raise
             yield
         finally:
-            _close(fd)
+            let_go(fd)
 
     def _open(self, name: str) -> int:
         stripe = f"{zlib.crc32(name.encode()) % _STRIPES:02x}"
-        with _guard:
-            try:
-                fd = self._folders.open(f"{self._folder}/{stripe}" if self._folder else stripe, _OPEN)
-            except FileNotFoundError:
-                fd = self._create(stripe)
-            _held.add(fd)
-        return fd
+        try:
+            return self._folders.open(f"{self._folder}/{stripe}" if self._folder else stripe, _OPEN)
+        except FileNotFoundError:
+            return self._create(stripe)
 
     def _create(self, stripe: str) -> int:
         with self._folders.entered(self._folder, make=True) as spot:
@@ -122,14 +102,3 @@ class StripedLocks:
                 return os.open(path, _OPEN, dir_fd=spot.fd)
         os.fchmod(fd, 0o600)  # whatever the umask left of the mode
         return fd
-
-
-def _close(fd: int) -> None:
-    with _guard:
-        if fd not in _held:  # this is a forked child, which has closed it already
-            return
-        _held.discard(fd)
-        # Race: closing alone leaves the lock to a child being forked and not yet executing.
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
