@@ -435,6 +435,11 @@ def test_a_memmap_comes_back_as_an_array(tmp_path):
     mapped._mmap.close()
 
 
+def test_a_uuid_keeps_what_it_knows_of_its_making():
+    again = there_and_back([uuid.uuid1(), uuid.UUID(int=5, is_safe=uuid.SafeUUID.safe)], TREE_ONLY)
+    assert again[1].is_safe is uuid.SafeUUID.safe
+
+
 def test_large_bytearrays_are_not_copied():
     value = bytearray(100_000)
     chunks = EntryCodec().encode([value], OWNER, is_private=False)

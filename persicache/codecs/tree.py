@@ -21,7 +21,7 @@ from enum import IntEnum
 from fractions import Fraction
 from struct import Struct
 from typing import Any, Final, Protocol
-from uuid import UUID
+from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 import msgpack
@@ -276,7 +276,7 @@ _PACKERS: Final[dict[type, Callable[[Any], tuple[Kind, list[Any]]]]] = {
     dt.timedelta: lambda v: (Kind.TIMEDELTA, [v.days, v.seconds, v.microseconds]),
     dt.timezone: lambda v: (Kind.TIMEZONE, list(v.__getinitargs__())),
     ZoneInfo: _pack_zone,
-    UUID: lambda v: (Kind.UUID, [v.bytes]),
+    UUID: lambda v: (Kind.UUID, [v.bytes, v.is_safe.value]),
     Decimal: lambda v: (Kind.DECIMAL, [str(v)]),
     Fraction: lambda v: (Kind.FRACTION, [v.numerator, v.denominator]),
 }
@@ -370,7 +370,7 @@ _MAKERS: Final[dict[int, Callable[[Any], Any]]] = {
     Kind.TIMEDELTA: lambda parts: dt.timedelta(*parts),
     Kind.TIMEZONE: lambda parts: dt.timezone(*parts),
     Kind.ZONE: lambda parts: ZoneInfo(parts[0]),
-    Kind.UUID: lambda parts: UUID(bytes=parts[0]),
+    Kind.UUID: lambda parts: UUID(bytes=parts[0], is_safe=SafeUUID(parts[1])),
     Kind.DECIMAL: lambda parts: Decimal(parts[0]),
     Kind.FRACTION: _make_fraction,
     Kind.PAIRS: lambda parts: dict(zip(*parts, strict=True)),
