@@ -105,6 +105,15 @@ def persistent_memoize(
     ValueError
         If an option makes no sense.
 
+    Notes
+    -----
+    Equal dicts are one argument, whatever the order of their items, and so are keyword
+    arguments taken by ``**kwargs``: don't memoize a function that looks at that order.
+
+    The code that counts is found by name. What a function reaches only by a computed name
+    (``getattr(module, name)``, ``importlib.import_module(name)``), or has changed in the
+    middle of a large array or dict of its module, is not seen: give `version`.
+
     Examples
     --------
     >>> @persistent_memoize("memory://doc-memoize")
