@@ -241,7 +241,21 @@ def open_envelope(
     """
     try:
         nbytes = len(data)
-        codec, flags, cost, n, body_start, end = _read_header(data, nbytes)
+        if nbytes < HEAD_NBYTES:
+            raise _Corrupt(f"{nbytes} bytes are too few for an entry")
+        header = HEADER.unpack_from(data)
+        magic, version, flags, codec, zero, n, _, meta_nbytes, body_nbytes, total, cost = header
+        body_start = HEAD_NBYTES + n * RECORD.size + meta_nbytes
+        end = body_start + body_nbytes
+        if (
+            magic != MAGIC
+            or version != VERSION
+            or total != nbytes
+            or (end > total if n else end != total)
+            or zero
+            or flags > ALL_FLAGS
+        ):
+            raise _wrong_header(magic, version)
         if nbytes < SMALL_NBYTES and type(data) is bytes:
             # Slices of a small one are cheaper copied than viewed.
             view: bytes | memoryview = data
@@ -263,25 +277,14 @@ def open_envelope(
     )
 
 
-def _read_header(data: Buffer, nbytes: int) -> tuple[int, int, float, int, int, int]:
-    """Return codec, flags, cost, number of buffers, and where the body starts and ends."""
-    if nbytes < HEAD_NBYTES:
-        raise _Corrupt(f"{nbytes} bytes are too few for an entry")
-    magic, version, flags, codec, zero, n, _, meta_nbytes, body_nbytes, total, cost = HEADER.unpack_from(
-        data
-    )
+def _wrong_header(magic: bytes, version: int) -> _Corrupt:
+    """Say what is wrong with a header."""
     if magic != MAGIC:
-        raise _Corrupt("it doesn't begin like an entry of persicache")
+        return _Corrupt("it doesn't begin like an entry of persicache")
     if version > VERSION:
         newest = f"it is of format version {version}, and this persicache reads up to {VERSION}; upgrade it"
-        raise _Corrupt(newest, NewerFormat)
-    body_start = HEAD_NBYTES + n * RECORD.size + meta_nbytes
-    end = body_start + body_nbytes
-    if version != VERSION or total != nbytes or end > total or zero or flags > ALL_FLAGS:
-        raise _Corrupt("its header contradicts its length: it is cut, or something follows it")
-    if not n and end != total:
-        raise _Corrupt("something follows its body")
-    return codec, flags, cost, n, body_start, end
+        return _Corrupt(newest, NewerFormat)
+    return _Corrupt("its header contradicts its length: it is cut, or something follows it")
 
 
 def open_buffers(

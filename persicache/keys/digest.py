@@ -131,9 +131,10 @@ class CallDigest:
         """
         out = bytearray(self._start)
         seen: Seen = {}
-        index = 0
+        index = -1
         try:
-            for index, value in enumerate(values):  # noqa: B007 - the handler tells where it stopped
+            for value in values:
+                index += 1
                 writer = EXACT.get(type(value))
                 if writer is not None:
                     writer(out, value, seen)

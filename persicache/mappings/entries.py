@@ -35,6 +35,11 @@ class Entries:
         self.codec = codec
         self.extension = codec.extension
         self.place = storage.url
+        self._read = storage.read
+        self._decode = codec.decode
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Entries, (self.storage, self.codec)
 
     def locate(self, key: Key) -> KeyName:
         """Return name and text of `key`; UnencodableKey, before any I/O, if it can have none."""
@@ -52,7 +57,9 @@ class Entries:
 
     def load(self, key: object, where: KeyName) -> Decoded:
         """Return the value of an entry; BlobNotFound if there is none."""
-        return self.decode(key, where, self.storage.read(where.name))
+        # Not by way of `decode`: a call less on the path of every hit.
+        owner = _new(Owner, (key, where.text, self.place))
+        return self._decode(self._read(where.name), owner)
 
     def decode(self, key: object, where: KeyName, blob: Blob) -> Decoded:
         """Return the value in `blob`."""

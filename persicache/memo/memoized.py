@@ -95,6 +95,7 @@ class MemoizedFunction(Generic[P, R]):
         self._ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         self._bind = Binder(function, ignore=self._ignore)
         self._paused_until = 0.0
+        self._extension = entries.extension
         self._version = version
         self._code: CodeMode = code
         self._on_error = on_error
@@ -130,7 +131,9 @@ class MemoizedFunction(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result of this call, or compute and store it."""
-        code = self._current_code()
+        code = self._fingerprint
+        if code is None or not code.is_current():
+            code = self._current_code()
         where = self._locate(args, kwargs)
         expect: Expectation = ABSENT
         start = self._clock()
@@ -194,7 +197,7 @@ class MemoizedFunction(Generic[P, R]):
     def _locate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeyName:
         digest = self._digest_call(self._bind(args, kwargs)).hex()
         text = f"{self._prefix}{digest[:2]}/{digest[2:]}"
-        return _new(KeyName, (text + self._entries.extension, text))
+        return _new(KeyName, (text + self._extension, text))
 
     def _current_code(self) -> Fingerprint:
         code = self._fingerprint

@@ -112,7 +112,11 @@ class LocalStorage:
             nbytes = status.st_size
             if nbytes < MAP_FROM_NBYTES:
                 private = None  # few ask
-                buffer = contents(fd, nbytes)
+                # In one go, but for filesystems that read in parts.
+                data = os.read(fd, nbytes)
+                if len(data) < nbytes:
+                    data += bytes(contents(fd, nbytes - len(data)))
+                buffer: Buffer = data
             else:
                 private = self._is_private_file(status, name)
                 buffer = contents(fd, nbytes, can_map=private)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from persicache.storage.blob import Buffer, Expectation, Identify, Version
 
@@ -18,6 +19,7 @@ is_component = re.compile(_COMPONENT).fullmatch
 is_name = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*").fullmatch
 
 
+@lru_cache(maxsize=4096)  # most names were asked for before, and matching takes a microsecond
 def check_name(name: str) -> None:
     """Raise ValueError unless `name` is one that a blob can have."""
     if is_name(name) is None:
