@@ -47,7 +47,8 @@ class Binder:
         self.names: tuple[str, ...] = tuple(name for name in parameters if name not in ignored)
         kinds = [parameter.kind for parameter in parameters.values()]
         # Most functions take plain parameters, and most calls are positional and complete.
-        self._n_plain = len(kinds) if not ignored and all(kind in _POSITIONAL for kind in kinds) else -1
+        #: How many positional arguments are all there can be; -1 if a call needs a closer look.
+        self.n_plain = len(kinds) if not ignored and all(kind in _POSITIONAL for kind in kinds) else -1
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the value of each parameter that counts, in the order of `names`.
@@ -57,7 +58,7 @@ class Binder:
         TypeError
             If the function can't be called so.
         """
-        if not kwargs and len(args) == self._n_plain:
+        if not kwargs and len(args) == self.n_plain:
             return args
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()

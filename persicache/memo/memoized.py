@@ -195,7 +195,10 @@ class MemoizedFunction(Generic[P, R]):
             )
 
     def _locate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeyName:
-        digest = self._digest_call(self._bind(args, kwargs)).hex()
+        bind = self._bind
+        # Plain calls need no binding, and here not even the call to find that out.
+        values = args if not kwargs and len(args) == bind.n_plain else bind(args, kwargs)
+        digest = self._digest_call(values).hex()
         text = f"{self._prefix}{digest[:2]}/{digest[2:]}"
         return _new(KeyName, (text + self._extension, text))
 

@@ -29,7 +29,7 @@ def results(place: Path) -> Iterator[Result]:
             "overwrite, 100 B", {name: setter(d, text, 1) for name, d in dictionaries.items()}, calls=300
         )
         yield race(
-            "get, 100 B", {name: getter(d) for name, d in dictionaries.items()}, calls=300, rounds=15
+            "get, 100 B", {name: getter(d) for name, d in dictionaries.items()}, calls=2000, rounds=9
         )
         array = np.random.default_rng(0).random(1 << 20)
         yield race(

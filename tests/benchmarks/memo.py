@@ -43,7 +43,7 @@ def results(place: Path) -> Iterator[Result]:
         for function in small.values():
             function(1)
         hits = {name: lambda _, f=function: f(1) for name, function in small.items()}
-        yield race("memo hit, int to int", hits, calls=300, rounds=15)
+        yield race("memo hit, int to int", hits, calls=2000, rounds=9)
         yield race("memo miss and store", small, calls=200)
         large = {
             "persicache": persistent_memoize(place / "persicache")(ones),
@@ -55,7 +55,7 @@ def results(place: Path) -> Iterator[Result]:
             function(N_LARGE)
             function(N_LARGE)
         hits = {name: lambda _, f=function: f(N_LARGE) for name, function in large.items()}
-        yield race("memo hit, 100 MB result", hits, calls=3, rounds=6)
+        yield race("memo hit, 100 MB result", hits, calls=10, rounds=5)
         array = np.random.default_rng(0).random(N_LARGE)
         taking = {
             "persicache": persistent_memoize(place / "persicache")(first),
