@@ -105,7 +105,7 @@ def spilling(results: Table, work: Path) -> None:
         report["nbytes"],
         report["peak_nbytes"],
     )
-    console.print(f"  all arrays came back right; peak over the start: {mib(report['peak_nbytes'])}")
+    console.print(f"  all arrays came back right; peak over the start: {shown(report['peak_nbytes'])}")
 
 
 def dictionaries(results: Table, work: Path) -> None:
@@ -147,14 +147,14 @@ def add(results: Table, step: str, cold: float, warm: float, nbytes: int, peak: 
         f"{cold:.4f}",
         f"{warm:.4f}",
         f"{cold / warm:,.1f} x",
-        mib(nbytes),
-        "" if peak is None else mib(peak),
+        shown(nbytes),
+        "" if peak is None else shown(peak),
     )
 
 
-def mib(nbytes: int) -> str:
+def shown(nbytes: int) -> str:
     """Show an amount of memory."""
-    return f"{nbytes / 2**20:,.1f} MiB"
+    return f"{nbytes / 2**20:,.1f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:,.1f} KiB"
 
 
 def main() -> None:
