@@ -378,3 +378,21 @@ def test_wrong_conditions_are_refused(tmp_path):
     with pytest.raises(TypeError, match="retrieve_value must be"):
         d.get_item_if("k", condition=ANY, expected_etag=ABSENT, retrieve_value=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_home_or_a_bucket_is_not_cleared_by_mistake(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = PersiDict(tmp_path)
+    bucket = PersiDict(f"s3://{s3.bucket}", storage_options=s3.storage_options)
+    for d in (home, bucket):
+        d["k"] = 1
+        d["sub", "k"] = 2
+        with pytest.raises(ValueError, match="force=True"):
+            d.clear()
+        d.get_subdict("sub").clear()
+        assert dict(d) == {"k": 1}
+        d.clear(force=True)
+        assert not d
+    PersiDict(tmp_path / "cache").clear()
+    with pytest.raises(ValueError, match="force=True"):
+        PersiDict("/").clear()

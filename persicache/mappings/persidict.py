@@ -34,6 +34,7 @@ from persicache.mappings.conditions import (
     Retrieval,
 )
 from persicache.mappings.entries import Entries, open_entries
+from persicache.mappings.precious import is_precious
 from persicache.mappings.swaps import Swaps
 from persicache.storage import ABSENT, BlobInfo, Buffer
 
@@ -570,9 +571,24 @@ class PersiDict(MutableMapping[Any, V]):
         if errors:
             raise errors[0]
 
-    def clear(self) -> None:
-        """Remove every entry of this dictionary; other files of the place stay."""
+    def clear(self, *, force: bool = False) -> None:
+        """Remove every entry of this dictionary; other files of the place stay.
+
+        Parameters
+        ----------
+        force : bool, default False
+            Do so in a whole disk, a home directory or a whole bucket, too.
+
+        Raises
+        ------
+        ValueError
+            If the place is one of these and `force` is not given.
+        """
         self._refuse_change()
+        if not force and not self._prefix and is_precious(self.url):
+            raise ValueError(
+                f"{self.url!r} is a whole disk, home or bucket: clear(force=True) removes every entry in it"
+            )
         names = self._names()
         while batch := list(islice(names, 1000)):
             self._entries.storage.remove_many(batch)
