@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import socket
@@ -29,6 +30,7 @@ class _Faulty:
         self._noting = threading.Lock()
         self._requests: list[str] = []
         self._faults: list[dict[str, Any]] = []
+        self._meeting = threading.Barrier(4)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         if environ["PATH_INFO"] == CONTROL:
@@ -38,6 +40,12 @@ class _Faulty:
             self._requests.append(f"{method} {environ['PATH_INFO']}")
             fault = self._next_fault(method, environ["PATH_INFO"])
         kind = fault["kind"] if fault else None
+        if kind == "meet":
+            # Four requests that are under way at once find one another; fewer wait in vain.
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self._meeting.wait(timeout=10)
+                with self._noting:
+                    self._requests.append("met")
         if kind == "unavailable":
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>not now</Message></Error>"]
@@ -158,7 +166,7 @@ class S3Server:
     def fault(
         self, kind: str, *, method: str = "*", path: str = "", times: int = 1, message: str = ""
     ) -> None:
-        """Plant a fault: lost-response, broken-body, unavailable, busy, denied or ignore-conditions.
+        """Plant a fault: meet, lost-response, broken-body, unavailable, busy, denied or ignore-conditions.
 
         It fires for the next `times` requests (-1: all) of `method` whose path contains `path`.
         """

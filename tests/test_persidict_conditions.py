@@ -261,8 +261,6 @@ def test_orderings(place):
     d = PersiDict(**place)
     for i, key in enumerate("cab"):
         d[key] = i
-        if not isinstance(d.url, str) or d.url.startswith("s3"):
-            d[key] = i
     times = dict(d.keys_and_timestamps())
     assert set(times) == set("abc")
     assert all(times[key] == d.timestamp(key) for key in times)
@@ -327,7 +325,7 @@ def test_subdicts(place):
     assert len(sub) == 4
     sub.clear()
     assert sorted(d, key=repr) == sorted(["top", ("a",), ("b", "c"), (long, "y"), (("n",), 1)], key=repr)
-    assert d.get_subdict(())["top",] if ("top",) in d else True
+    assert sorted(d.get_subdict(()), key=repr) == sorted(d, key=repr)
     assert not d.get_subdict("nothing")
     with pytest.raises(p.UnencodableKey):
         d.get_subdict(object())

@@ -470,3 +470,20 @@ def test_a_server_that_is_away_is_no_server_without_conditions(s3):
     with pytest.raises(BackendError):
         _ = storage.can_compare_and_swap
     storage.close()
+
+
+def test_many_are_read_and_written_at_once(storage, s3):
+    names = [f"n{i}" for i in range(4)]
+    s3.server.fault("meet", method="PUT", times=4)
+    storage.write_many({name: [name.encode()] for name in names})
+    assert s3.server.requests().count("met") == 4
+    s3.server.clear()
+    s3.server.fault("meet", method="GET", times=4)
+    assert {name: bytes(blob.buffer).decode() for name, blob in storage.read_many(names)} == dict(
+        zip(names, names, strict=True)
+    )
+    assert s3.server.requests().count("met") == 4
+    s3.server.clear()
+    storage.remove_many(names)
+    assert len(s3.server.requests()) == 1
+    assert not {info.name for info in storage.scan()} & set(names)
