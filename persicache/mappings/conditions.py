@@ -108,6 +108,11 @@ class OperationResult(Generic[V]):
         The etag afterwards.
     new_value : object or ITEM_NOT_AVAILABLE
         The value afterwards.
+
+    Examples
+    --------
+    >>> OperationResult(resulting_etag="e1", new_value=5).new_value
+    5
     """
 
     resulting_etag: ETag
@@ -128,6 +133,11 @@ class ConditionalOperationResult(Generic[V]):
         The etag afterwards.
     new_value : object, ITEM_NOT_AVAILABLE or VALUE_NOT_RETRIEVED
         The value afterwards.
+
+    Examples
+    --------
+    >>> ConditionalOperationResult(True, "e1", "e2", "value").value_was_mutated
+    True
     """
 
     condition_was_satisfied: bool

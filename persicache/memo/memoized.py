@@ -74,6 +74,17 @@ class MemoizedFunction(Generic[P, R]):
     ------
     TypeError
         If `function` is anything but a plain function.
+
+    Examples
+    --------
+    >>> from persicache import persistent_memoize
+    >>> @persistent_memoize("memory://doc-memoized")
+    ... def cube(x):
+    ...     return x**3
+    >>> cube(2), cube.contains(2), cube.contains(3), cube.lookup(x=2)
+    (8, True, False, 8)
+    >>> cube.forget(2), cube.forget(2), cube.clear()
+    (True, False, 0)
     """
 
     def __init__(

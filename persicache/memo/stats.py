@@ -25,6 +25,11 @@ class Stats(NamedTuple):
         Time spent in the function.
     seconds_saved : float
         Time that the results of the hits took when they were computed.
+
+    Examples
+    --------
+    >>> Stats(hits=9, misses=1).hits
+    9
     """
 
     hits: int = 0
