@@ -69,6 +69,17 @@ def test_unknown_protocols_are_refused_with_the_known(url):
         open_storage(url)
 
 
+def test_a_filesystem_that_was_registered_as_a_class():
+    class OwnFileSystem(MemoryFileSystem):
+        protocol = "own"
+
+    fsspec.register_implementation("own", OwnFileSystem, clobber=True)
+    for url in ("own://x", "dir::own://x"):
+        storage = open_storage(url)
+        storage.write("a", [b"x"])
+        assert storage.read("a").buffer == b"x"
+
+
 def test_secrets_are_in_no_message():
     url = "ftp://planted-user:planted-word@127.0.0.1:9/x"
     storage = open_storage(url, storage_options={"password": "planted-word"})

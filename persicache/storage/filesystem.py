@@ -46,8 +46,8 @@ def check_protocols(url: str) -> None:
         If one needs a package that isn't installed; fsspec says which.
     """
     for protocol in _protocols(url):
-        if protocol not in fsspec.available_protocols():
-            known = ", ".join(sorted(fsspec.available_protocols()))
+        if protocol not in _known():
+            known = ", ".join(sorted(_known()))
             raise ValueError(
                 f"{redact_url(url)!r} has the unknown protocol {protocol!r}; known are {known}"
             )
@@ -156,7 +156,12 @@ def _protocol(link: str) -> str:
     name, colon, _ = link.partition("://")
     if colon:
         return name
-    return link if link in fsspec.available_protocols() else "file"
+    return link if link in _known() else "file"
+
+
+def _known() -> set[str]:
+    # A class that was registered, rather than its name, is not among the available ones.
+    return {*fsspec.available_protocols(), *fsspec.registry}
 
 
 def _inner(options: Mapping[str, Any], protocol: str) -> Mapping[str, Any]:
