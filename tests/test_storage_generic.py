@@ -172,6 +172,12 @@ def test_an_asynchronous_filesystem(s3):
     assert sorted(info.name for info in storage.scan()) == sorted(versions)
     found = dict(storage.read_many([*versions, "absent"]))
     assert {name: blob.version for name, blob in found.items()} == versions
+    versions["d/n0"] = storage.write("d/n0", [])
+    storage.write("d/n1", [b"changed"])
+    changed = dict(storage.read_changed(versions.items()))
+    assert bytes(changed.pop("d/n1").buffer) == b"changed"
+    assert set(changed.values()) == {None}
+    assert len(changed) == 9
     with pytest.raises(ConditionsUnsupported):
         storage.write("a", [b"x"], expect=ABSENT)
     storage.remove_many([*versions, "absent"])

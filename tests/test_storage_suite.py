@@ -219,6 +219,19 @@ def test_many(storage):
     assert len(names(storage)) == 15
 
 
+def test_only_what_changed_is_read(storage):
+    known = storage.write_many({name: [name.encode()] for name in "abc"} | {"empty": [b""]})
+    storage.write("b", [b"changed"])
+    storage.remove("c")
+    found = dict(storage.read_changed([*known.items(), ("absent", known["a"])]))
+    assert bytes(found.pop("b").buffer) == b"changed"
+    assert found == {"a": None, "empty": None}
+    again = dict(storage.read_changed([("a", None), ("b", known["b"])]))
+    assert {name: bytes(blob.buffer) for name, blob in again.items()} == {"a": b"a", "b": b"changed"}
+    with pytest.raises(ValueError, match="can't name a blob"):
+        list(storage.read_changed([("../up", None)]))
+
+
 def test_many_can_be_left_early(storage):
     storage.write_many({f"n{i}": [b"x"] for i in range(20)})
     reading = storage.read_many(f"n{i}" for i in range(20))

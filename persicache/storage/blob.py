@@ -20,6 +20,7 @@ __all__ = [
     "Buffer",
     "Expectation",
     "Identify",
+    "Known",
     "LoadedBlob",
     "Storage",
     "Version",
@@ -30,6 +31,9 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 #: An opaque token that differs after every write of a name.
 Version: TypeAlias = str
+
+#: A name, and the version of it that a reader has; None if there is none.
+Known: TypeAlias = tuple[str, Version | None]
 
 #: From the first bytes of a blob (at least 64, unless it is shorter) to the version that they
 #: carry, or None if they carry none. A mapping passes its codec's, so that a storage need not
@@ -268,6 +272,17 @@ class Storage(Protocol):
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
         """Yield ``(name, blob)`` for those of `names` that exist, concurrently where it pays."""
+
+    def read_changed(self, known: Iterable[Known]) -> Iterator[tuple[str, Blob | None]]:
+        """Yield what `read_many` does, but None for a blob that still has the version known.
+
+        A single request a name, where a place (S3) takes conditional ones.
+
+        Parameters
+        ----------
+        known : iterable of (str, str or None)
+            What is wanted.
+        """
 
     def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
         """Store several blobs, each whole or not at all; return their versions.

@@ -12,7 +12,17 @@ from typing import Any
 from blake3 import blake3
 
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported, ReadOnlyPlace
-from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, LoadedBlob, Version
+from persicache.storage.blob import (
+    ANY,
+    Blob,
+    BlobInfo,
+    Buffer,
+    Expectation,
+    Identify,
+    Known,
+    LoadedBlob,
+    Version,
+)
 from persicache.storage.contents import MAP_FROM_NBYTES
 from persicache.storage.draft import create_file, draft_name
 from persicache.storage.failure import failure
@@ -28,7 +38,7 @@ from persicache.storage.filesystem import (
     renames,
 )
 from persicache.storage.inflight import in_flight
-from persicache.storage.loops import read_each, remove_each, write_each
+from persicache.storage.loops import read_each_changed, remove_each, write_each
 from persicache.storage.names import check_expectation, check_name, check_prefix, head_version, is_component
 from persicache.storage.process import PerProcess
 from persicache.storage.secrets import redact_url, secrets_in, secrets_in_url
@@ -104,7 +114,7 @@ class FsspecStorage:
     def read_head(self, name: str, nbytes: int) -> bytes:
         check_name(name)
         with self._at("read", name) as (filesystem, path):
-            return bytes(filesystem.cat_file(path, start=0, end=nbytes))
+            return _head(filesystem, path, nbytes)
 
     def is_private_for(self, name: str) -> bool:
         check_name(name)
@@ -145,7 +155,7 @@ class FsspecStorage:
         check_name(name)
         if self._identify is not None:
             with self._at("read", name) as (filesystem, path):
-                carried = self._identify(filesystem.cat_file(path, start=0, end=_HEAD_NBYTES))
+                carried = self._identify(_head(filesystem, path, _HEAD_NBYTES))
                 if carried is not None:
                     return carried
         return self.read(name).version
@@ -155,24 +165,37 @@ class FsspecStorage:
         return self._scan(prefix)
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        for name, blob in self.read_changed((name, None) for name in names):
+            assert blob is not None  # no version was known
+            yield name, blob
+
+    def read_changed(self, known: Iterable[Known]) -> Iterator[tuple[str, Blob | None]]:
         with self._trouble("read", "several blobs"):
             filesystem, root = self._made.get()
         if not is_concurrent(filesystem):
-            yield from read_each(self, names)
+            yield from read_each_changed(self, known)
             return
+        cat = filesystem._cat_file  # noqa: SLF001 - fsspec's asynchronous API
 
-        async def read(name: str) -> tuple[str, Blob | None]:
+        async def read(each: Known) -> tuple[str, Blob | None] | None:
+            name, version = each
             check_name(name)
             try:
                 with self._trouble("read", name):
-                    data = await filesystem._cat_file(root + name)  # noqa: SLF001 - fsspec's asynchronous API
+                    if version is not None and self._identify is not None:
+                        with contextlib.suppress(Exception):  # of which the whole will tell
+                            head = await cat(root + name, start=0, end=_HEAD_NBYTES)
+                            if self._identify(head) == version:
+                                return name, None
+                    data = await cat(root + name)
             except BlobNotFound:
-                return name, None
-            return name, self._blob(name, data)
+                return None
+            blob = self._blob(name, data)
+            return name, None if blob.version == version else blob
 
-        for name, blob in in_flight(filesystem.loop, read, names):
-            if blob is not None:
-                yield name, blob
+        for found in in_flight(filesystem.loop, read, known):
+            if found is not None:
+                yield found
 
     def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
         return write_each(self, items)
@@ -279,6 +302,15 @@ def _put(filesystem: Any, path: str, data: bytes) -> None:
         with contextlib.suppress(Exception):
             filesystem.rm_file(draft)
         raise
+
+
+def _head(filesystem: Any, path: str, nbytes: int) -> bytes:
+    try:
+        return bytes(filesystem.cat_file(path, start=0, end=nbytes))
+    except FileNotFoundError:
+        raise
+    except Exception:  # noqa: BLE001 - where there are no bytes, some servers refuse the first ones
+        return bytes(filesystem.cat_file(path)[:nbytes])
 
 
 def _pipe(filesystem: Any, path: str, data: bytes) -> None:

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn
 
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported
-from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Version
+from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Known, Version
 from persicache.storage.contents import MAP_FROM_NBYTES, contents
 from persicache.storage.draft import DRAFT_PREFIX, is_abandoned
 from persicache.storage.failure import failure
 from persicache.storage.file_blob import Facts, FileBlob
 from persicache.storage.files import READ_FLAGS, Files, irregular, unlink_at
 from persicache.storage.folders import Folders, is_private, sync_folder
-from persicache.storage.loops import read_each
+from persicache.storage.loops import read_each, read_each_changed
 from persicache.storage.names import check_name, check_prefix
 from persicache.storage.walk import walk
 
@@ -142,9 +142,15 @@ class LocalStorage:
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         check_name(name)
-        with self._trouble(f"write {name!r}"):
+        try:  # not by way of `_trouble`: a microsecond less
             version = self._files.publish(name, chunks, expect=expect)
-            self._sync([name])
+            if self._durable:
+                self._sync([name])
+        except ConditionsUnsupported:
+            raise
+        except OSError as error:
+            trouble = failure(error, place=self._root, action=f"write {name!r}")
+            raise trouble from trouble.__cause__
         return version
 
     def remove(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
@@ -181,6 +187,9 @@ class LocalStorage:
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
         return read_each(self, names)
+
+    def read_changed(self, known: Iterable[Known]) -> Iterator[tuple[str, Blob | None]]:
+        return read_each_changed(self, known)
 
     def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
         versions = {}
@@ -268,8 +277,8 @@ class LocalStorage:
     def _trouble(self, action: str) -> Iterator[None]:
         try:
             yield
-        except ConditionsUnsupported as error:
-            raise ConditionsUnsupported(place=self._root) from error.__cause__
+        except ConditionsUnsupported:
+            raise
         except OSError as error:
             trouble = failure(error, place=self._root, action=action)
             raise trouble from trouble.__cause__

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from persicache.errors import BackendError, BlobNotFound
-from persicache.storage.blob import Blob, Buffer, Storage, Version
+from persicache.storage.blob import Blob, Buffer, Known, Storage, Version
 
-__all__ = ["read_each", "remove_each", "write_each"]
+__all__ = ["read_each", "read_each_changed", "remove_each", "write_each"]
 
 
 def read_each(storage: Storage, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
@@ -15,6 +15,17 @@ def read_each(storage: Storage, names: Iterable[str]) -> Iterator[tuple[str, Blo
     for name in names:
         try:
             blob = storage.read(name)
+        except BlobNotFound:
+            continue
+        yield name, blob
+
+
+def read_each_changed(storage: Storage, known: Iterable[Known]) -> Iterator[tuple[str, Blob | None]]:
+    """Yield ``(name, blob)`` for those that exist, None for a blob that has the version known."""
+    for name, version in known:
+        try:
+            is_same = version is not None and storage.version(name) == version
+            blob = None if is_same else storage.read(name)
         except BlobNotFound:
             continue
         yield name, blob

@@ -20,11 +20,12 @@ from persicache.storage.blob import (
     Buffer,
     Expectation,
     Identify,
+    Known,
     LoadedBlob,
     Version,
 )
 from persicache.storage.contents import MAP_FROM_NBYTES
-from persicache.storage.loops import read_each, remove_each, write_each
+from persicache.storage.loops import read_each, read_each_changed, remove_each, write_each
 from persicache.storage.names import (
     check_expectation,
     check_name,
@@ -146,6 +147,9 @@ class MemoryStorage:
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
         return read_each(self, names)
+
+    def read_changed(self, known: Iterable[Known]) -> Iterator[tuple[str, Blob | None]]:
+        return read_each_changed(self, known)
 
     def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
         return write_each(self, items)

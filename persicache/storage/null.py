@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from persicache.errors import BlobNotFound, VersionConflict
-from persicache.storage.blob import ABSENT, ANY, Blob, BlobInfo, Buffer, Expectation, Version
+from persicache.storage.blob import ABSENT, ANY, Blob, BlobInfo, Buffer, Expectation, Known, Version
 from persicache.storage.names import check_expectation, check_name, check_prefix
 
 __all__ = ["NullStorage"]
@@ -66,6 +66,9 @@ class NullStorage:
         for name in names:
             check_name(name)
         return iter(())
+
+    def read_changed(self, known: Iterable[Known]) -> Iterator[tuple[str, Blob | None]]:
+        return self.read_many(name for name, _ in known)
 
     def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
         return {name: self.write(name, chunks) for name, chunks in items.items()}

@@ -17,7 +17,7 @@ from persicache.errors import (
     MissingDependency,
     VersionConflict,
 )
-from persicache.storage.blob import ABSENT, ANY, Blob, BlobInfo, Buffer, Expectation, Version
+from persicache.storage.blob import ABSENT, ANY, Blob, BlobInfo, Buffer, Expectation, Known, Version
 from persicache.storage.failure import failure
 from persicache.storage.inflight import in_flight
 from persicache.storage.names import check_expectation, check_name, check_prefix, is_name
@@ -158,17 +158,23 @@ class S3Storage:
         return self._scan(prefix)
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        for name, blob in self.read_changed((name, None) for name in names):
+            assert blob is not None  # no version was known
+            yield name, blob
+
+    def read_changed(self, known: Iterable[Known]) -> Iterator[tuple[str, Blob | None]]:
         client = self._client.get()
 
-        async def read(name: str) -> tuple[str, Blob | None]:
+        async def read(each: Known) -> tuple[str, Blob | None] | None:
+            name, version = each
             try:
-                return name, await client.get(self._key(name), name=name)
+                return name, await client.get_changed(self._key(name), version, name=name)
             except BlobNotFound:
-                return name, None
+                return None
 
-        for name, blob in in_flight(client.loop, read, names):
-            if blob is not None:
-                yield name, blob
+        for found in in_flight(client.loop, read, known):
+            if found is not None:
+                yield found
 
     def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
         client = self._client.get()

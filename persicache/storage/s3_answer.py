@@ -7,11 +7,12 @@ from typing import Any, Final, Literal
 
 __all__ = ["Kind", "is_passing", "is_unsupported", "kind_of"]
 
-Kind = Literal["absent", "conflict", "busy", "other"]
+Kind = Literal["absent", "conflict", "unchanged", "busy", "other"]
 
 _SERVER_ERRORS: Final = 500
 _ABSENT: Final = frozenset({"NoSuchKey", "404"})
 _CONFLICT: Final = frozenset({"PreconditionFailed", "412"})
+_UNCHANGED: Final = frozenset({"NotModified", "304"})
 _UNSUPPORTED: Final = frozenset({"NotImplemented", "501", "InvalidArgument", "InvalidRequest"})
 _PASSING: Final = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"})
 
@@ -23,13 +24,16 @@ def kind_of(error: BaseException) -> Kind:
     -------
     str
         "absent": there is no such object (or, after a HEAD, no such bucket). "conflict":
-        a condition didn't hold. "busy": another conditional write is under way, try again.
+        a condition of a write didn't hold. "unchanged": that of a read. "busy": another
+        conditional write is under way, try again.
     """
     code, _ = _answer(error)
     if code in _ABSENT:
         return "absent"
     if code in _CONFLICT:
         return "conflict"
+    if code in _UNCHANGED:
+        return "unchanged"
     return "busy" if code == "ConditionalRequestConflict" else "other"
 
 

@@ -98,9 +98,22 @@ class Bucket:
 
     async def get(self, key: str, *, name: str) -> Blob:
         """Return the object `key`: bytes, ETag and time from one and the same response."""
+        blob = await self.get_changed(key, None, name=name)
+        assert blob is not None
+        return blob
+
+    async def get_changed(self, key: str, version: Version | None, *, name: str) -> Blob | None:
+        """Return the object `key`, or None if it has the version given.
+
+        The version is a digest of the bytes, unless they are encrypted: an object that was
+        replaced, and then replaced by what it had been, is the same one here.
+        """
+        unless = {} if version is None else {"IfNoneMatch": f'"{version}"'}
         try:
-            response, buffer = await self._received(key)
+            response, buffer = await self._received(key, **unless)
         except Exception as error:  # noqa: BLE001 - aiohttp, botocore and s3fs share no base
+            if version is not None and kind_of(error) == "unchanged":
+                return None
             await self.refuse(error, name=name, action="read")
         version = etag_of(response)
         self._lineages.note(key, version, response)

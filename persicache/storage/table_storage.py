@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from persicache.errors import BackendError, BlobNotFound
-from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Version
-from persicache.storage.loops import read_each, remove_each, write_each
+from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Known, Version
+from persicache.storage.loops import read_each, read_each_changed, remove_each, write_each
 from persicache.storage.names import check_expectation, check_name, check_prefix, head_version, is_name
 from persicache.storage.process import PerProcess
 from persicache.storage.table import Change, Row, RowInfo, Table
@@ -119,6 +119,9 @@ class TableStorage:
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
         return read_each(self, names)
+
+    def read_changed(self, known: Iterable[Known]) -> Iterator[tuple[str, Blob | None]]:
+        return read_each_changed(self, known)
 
     def write_many(self, items: Mapping[str, Sequence[Buffer]]) -> dict[str, Version]:
         for name in items:
