@@ -32,7 +32,8 @@ __all__ = ["JsonTable"]
 _MODE: Final = 0o600
 _DAY_SECONDS: Final = 86_400.0
 _TICK_SECONDS: Final = 0.05
-_is_draft = re.compile(r"\.tmp-\d+-[0-9a-f]{16}").fullmatch
+# The machine and the process that wrote it, and a number; a machine that can't be told has no name.
+_is_draft = re.compile(r"\.tmp-(?:[0-9a-f]{12}-)?\d+-[0-9a-f]{16}").fullmatch
 
 
 class _Entry(NamedTuple):
