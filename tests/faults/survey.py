@@ -9,7 +9,7 @@ from typing import Any
 
 from faults.operations import BEFORE, Operation
 
-from persicache import ITEM_NOT_AVAILABLE, CorruptEntry, PersiDict
+from persicache import ITEM_NOT_AVAILABLE, BackendError, CorruptEntry, PersiDict
 
 _ABSENT = object()
 _TWO_DAYS_SECONDS = 172_800.0
@@ -49,6 +49,8 @@ def _contents(d: PersiDict[Any], operation: Operation, *, acknowledged: bool, ma
             if not (may_tear and key in operation.touched and not acknowledged):
                 wrong.append(f"{key!r} is torn: {error}")
             continue
+        except BackendError as error:
+            return [f"nothing can be read: {error}"]
         if found is not _ABSENT:
             there.add(key)
         if found != new and (acknowledged or found != old):
