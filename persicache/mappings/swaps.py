@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from persicache.errors import BlobNotFound, ConcurrencyConflictError, VersionConflict
+from persicache.errors import BlobNotFound, ConcurrencyConflictError, ConditionsUnsupported, VersionConflict
 from persicache.keys import Key, KeyName
 from persicache.mappings.conditions import (
     DELETE_CURRENT,
@@ -98,6 +98,7 @@ class Swaps:
         self, key: Key, value: Any, condition: Condition, expected: ETag, retrieve: Retrieval
     ) -> ConditionalOperationResult[Any]:
         """See `PersiDict.set_item_if`."""
+        self._must_swap()
         if value is KEEP_CURRENT:
             return self.get_if(key, condition, expected, retrieve)
         if value is DELETE_CURRENT:
@@ -114,6 +115,7 @@ class Swaps:
         self, key: Key, default: Any, condition: Condition, expected: ETag, retrieve: Retrieval
     ) -> ConditionalOperationResult[Any]:
         """See `PersiDict.setdefault_if`."""
+        self._must_swap()
         if holds(condition, expected, ITEM_NOT_AVAILABLE):
             created = self.set_if(key, default, ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, NEVER_RETRIEVE)
             if created.condition_was_satisfied:
@@ -124,6 +126,7 @@ class Swaps:
         self, key: Key, condition: Condition, expected: ETag, retrieve: Retrieval = NEVER_RETRIEVE
     ) -> ConditionalOperationResult[Any]:
         """See `PersiDict.discard_if`."""
+        self._must_swap()
         where = self._locate(key)
 
         def remove(expect: Expectation | Version) -> tuple[ETag, Any]:
@@ -141,6 +144,7 @@ class Swaps:
         self, key: Key, transformer: Callable[[Any], Any], n_retries: int | None
     ) -> OperationResult[Any]:
         """See `PersiDict.transform_item`."""
+        self._must_swap()
         attempts = 0
         while True:
             value, etag = self.get(key)
@@ -154,6 +158,12 @@ class Swaps:
             if n_retries is not None and attempts > n_retries:
                 raise ConcurrencyConflictError(key=key, place=self._entries.place, attempts=attempts)
             self._pause(attempts)
+
+    def _must_swap(self) -> None:
+        # Here and not when it is written: whether there is something to write depends on what is
+        # stored, and a transformer may take hours.
+        if not self._entries.storage.can_compare_and_swap:
+            raise ConditionsUnsupported(place=self._entries.place)
 
     def _change(
         self,
