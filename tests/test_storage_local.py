@@ -15,9 +15,16 @@ from pathlib import Path
 import pytest
 from test_storage_children import count_up, create, in_fork, in_spawned
 
-from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported, ReadOnlyPlace
+from persicache.errors import (
+    BackendError,
+    BlobNotFound,
+    ConditionsUnsupported,
+    ReadOnlyPlace,
+    VersionConflict,
+)
 from persicache.storage import ABSENT, ANY, open_storage
 from persicache.storage import contents as contents_module
+from persicache.storage import draft as draft_module
 from persicache.storage.draft import Draft, draft_name
 from persicache.storage.folders import Folders
 from persicache.storage.locks import StripedLocks
@@ -47,6 +54,21 @@ def no_leaked_descriptors():
 def descriptors():
     # The listing itself uses one, which is closed again.
     return {fd for fd in os.listdir("/proc/self/fd") if Path(f"/proc/self/fd/{fd}").exists()}  # noqa: PTH208 - names only
+
+
+@pytest.fixture
+def umask():
+    """Yield what sets the umask until the test ends."""
+    before = os.umask(0o077)
+    os.umask(before)
+    yield os.umask
+    os.umask(before)
+
+
+def die_before_publishing(storage):
+    """Overwrite "a", and die when that is all but done."""
+    os.replace = draft_module.exchange = lambda *args, **options: os._exit(0)
+    storage.write("a", [b"new"])
 
 
 def files(root):
@@ -213,7 +235,7 @@ def test_sweeping_spares_what_is_young(root, storage):
 
 @pytest.mark.parametrize("step", ["writev", "write", "fsync", "utime", "fchmod", "replace", "link"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
-def test_what_fails_on_the_way_leaves_the_old_value(root, monkeypatch, step, error):
+def test_what_fails_on_the_way_leaves_the_old_value(root, monkeypatch, umask, step, error):
     storage = open_storage(root, durable=True)
     storage.write("a", [b"old"])
 
@@ -222,6 +244,8 @@ def test_what_fails_on_the_way_leaves_the_old_value(root, monkeypatch, step, err
 
     monkeypatch.setattr(os, step, fail)
     expected = BackendError if isinstance(error, OSError) else KeyboardInterrupt
+    if step == "fchmod":  # needed only where the umask takes away more than from others
+        umask(0o277)
     name, expect = ("b", ABSENT) if step == "link" else ("a", storage.version("a"))
     if step == "write":
         monkeypatch.setattr(os, "writev", fail)
@@ -236,7 +260,8 @@ def test_what_fails_on_the_way_leaves_the_old_value(root, monkeypatch, step, err
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
-def test_a_refused_write_says_that_the_place_is_read_only(storage, monkeypatch, number):
+def test_a_refused_write_says_that_the_place_is_read_only(root, monkeypatch, number):
+    storage = open_storage(root, durable=True)
     storage.write("a", [b"old"])
 
     def refuse(*args, **options):
@@ -284,14 +309,11 @@ def test_a_full_disk_leaves_the_old_value(root, storage, nbytes):
 
 
 @FORKS
-def test_a_killed_writer_leaves_the_old_value(root, storage, monkeypatch):
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_killed_writer_leaves_the_old_value(root, durable):
+    storage = open_storage(root, durable=durable)
     storage.write("a", [b"old"])
-
-    def child():
-        os.replace = lambda *args: os._exit(0)
-        storage.write("a", [b"new"])
-
-    in_fork(child)
+    in_fork(lambda: die_before_publishing(storage))
     assert storage.read("a").buffer == b"old"
     assert [info.name for info in storage.scan()] == ["a"]
     assert storage.sweep(older_than_seconds=-1.0) == 1
@@ -362,7 +384,8 @@ def test_filesystems_without_links_create_under_the_lock(storage, monkeypatch):
     assert storage.version("a") == version
 
 
-def test_a_repeated_link_is_recognised_by_its_count(storage, monkeypatch):
+def test_a_repeated_link_is_recognised_by_its_count(root, monkeypatch):
+    storage = open_storage(root, durable=True)
     real = os.link
 
     def repeated(*args, **options):
@@ -372,6 +395,47 @@ def test_a_repeated_link_is_recognised_by_its_count(storage, monkeypatch):
     monkeypatch.setattr(os, "link", repeated)
     version = storage.write("a", [b"x"], expect=ABSENT)
     assert storage.version("a") == version
+
+
+@pytest.mark.parametrize("step", ["open", "link"])
+def test_filesystems_without_nameless_files_write_all_the_same(root, monkeypatch, step):
+    storage = open_storage(root, durable=False)
+    real_open, real_link = os.open, os.link
+
+    def no_nameless(path, flags, *args, **options):
+        if step == "open" and flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no such files here")
+        return real_open(path, flags, *args, **options)
+
+    def no_such_link(path, *args, **options):
+        if step == "link" and str(path).startswith("/proc/"):
+            raise OSError(errno.EPERM, "not allowed here")
+        return real_link(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", no_nameless)
+    monkeypatch.setattr(os, "link", no_such_link)
+    storage.write("new", [b"x"])
+    storage.write("a/newer", [b"y"], expect=ABSENT)
+    with pytest.raises(VersionConflict):
+        storage.write("new", [b"z"], expect=ABSENT)
+    assert storage.read("new").buffer == b"x"
+    assert files(root) == ["a/newer", "new"]
+
+
+def test_filesystems_that_exchange_nothing_replace(storage, root, monkeypatch):
+    monkeypatch.setattr(draft_module, "exchange", lambda *args, **options: False)
+    for text in (b"first", b"second"):
+        version = storage.write("a", [text])
+    assert (storage.read("a").buffer, storage.version("a")) == (b"second", version)
+    assert files(root) == ["a"]
+
+
+def test_a_file_that_appears_while_a_new_one_is_written_is_replaced(storage, root, monkeypatch):
+    storage.write("a", [b"first"])
+    monkeypatch.setattr(os, "access", lambda *args, **options: False)
+    version = storage.write("a", [b"second"])
+    assert (storage.read("a").buffer, storage.version("a")) == (b"second", version)
+    assert files(root) == ["a"]
 
 
 def test_filesystems_without_locks_write_and_refuse_to_compare(storage, monkeypatch):
@@ -620,8 +684,10 @@ def test_locks_are_made_through_no_planted_link(root, victim, planted):
         path.chmod(0o777)
     (root / planted).symlink_to(victim)
     storage = open_storage(root, durable=False)
+    version = storage.write("a", [b"x"])
     with pytest.raises(BackendError, match="link"):
-        storage.write("a", [b"x"])
+        storage.write("a", [b"y"])
+    assert storage.version("a") == version
     assert sorted(path.name for path in victim.iterdir()) == [".tmp-1-old", "notes"]
 
 
@@ -667,16 +733,12 @@ def test_a_head_is_no_planted_thing(root, storage, tmp_path):
 def test_drafts_of_writers_that_are_gone_are_swept_soon(root, storage):
     storage.write("a", [b"x"])
 
-    def child():
-        os.replace = lambda *args: os._exit(0)
-        storage.write("a", [b"new"])
-
     def age(seconds):
         for path in root.glob(".tmp-*"):
             then = path.stat().st_mtime - seconds
             os.utime(path, (then, then))
 
-    in_fork(child)
+    in_fork(lambda: die_before_publishing(storage))
     (left,) = root.glob(".tmp-*")
     mine = draft_name()
     elsewhere = left.name.replace(left.name.split("-")[1], "0" * 12)

@@ -257,8 +257,8 @@ class EntryCodec:
 
 
 def _writer() -> str:
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return f"persicache/{FORMAT_VERSION} python/{version} {_HOST}:{os.getpid()}"
+    return _WRITER + str(os.getpid())
 
 
-_HOST: Final = platform.node()
+_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
+_WRITER: Final = f"persicache/{FORMAT_VERSION} python/{_PYTHON} {platform.node()}:"

@@ -202,7 +202,10 @@ def seal(
         cost_seconds,
     )
     lead = bytes(table) + metadata
-    digest = _digest(ad, header, lead, body)
+    if end < SMALL_NBYTES:
+        digest = blake3(ad + header + lead + body).digest()
+    else:
+        digest = _digest(ad, header, lead, body)
     mac = blake3(digest, key=signing_key).digest() if signing_key else NO_MAC
     chunks: list[Buffer] = [header + digest + mac + lead, body]
     for packed in stored:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -12,7 +13,7 @@ from typing import Final
 
 from persicache.errors import VersionConflict
 from persicache.storage.blob import ABSENT, ANY, Buffer, Expectation, Identify, Version
-from persicache.storage.draft import Draft
+from persicache.storage.draft import HAS_NAMELESS, Draft
 from persicache.storage.folders import Folders, Spot
 from persicache.storage.locks import StripedLocks
 from persicache.storage.names import check_expectation, head_version
@@ -27,6 +28,8 @@ Stamp = tuple[int, int, int, int, int]
 
 _HEAD_NBYTES: Final = 64
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+#: What is said where files have a name from the first, or no other than that.
+_NO_NAMELESS: Final = _NO_LINKS | {errno.EISDIR, errno.EINVAL, errno.EACCES, errno.EXDEV}
 
 
 class Files:
@@ -56,26 +59,45 @@ class Files:
         """Store `chunks` as `name` if `expect` holds, and return the new version."""
         check_expectation(expect)
         folder, _, last = name.rpartition("/")
-        with (
-            self._folders.entered(folder, make=True, durable=self._durable) as spot,
-            Draft(spot.directory, durable=self._durable, fd=spot.fd) as draft,
-        ):
+        with self._folders.entered(folder, make=True, durable=self._durable) as spot:
             path = spot.path(last)
-            replaces = expect is not ABSENT and os.access(path, os.F_OK, dir_fd=spot.fd)
-            draft.fill(chunks, replaces=replaces)
-            if expect is ANY:
-                # Race: whoever compares and swaps holds this lock alone. Without it a write
-                # could fall between their look and their replacement, and be lost.
-                with self._locks.shared(name):
-                    draft.replace(path)
-            elif expect is ABSENT:
-                self._create(draft, name, path)
-            else:
-                self._swap(draft, name, path, expect)
-            # Race: renaming and linking change the file's times, so the version comes last; by
-            # the open descriptor, since the name may belong to another file by now.
-            carried = head_version(self._identify, chunks)
-            return stamp_version(stamp_of(draft.status())) if carried is None else carried
+            is_new = expect is ABSENT or (expect is ANY and not os.access(path, os.F_OK, dir_fd=spot.fd))
+            # What must survive a power cut goes the way that all filesystems know well.
+            if is_new and HAS_NAMELESS and not self._durable:
+                with contextlib.suppress(FileExistsError):  # Race: another made it meanwhile
+                    if version := self._publish_new(spot, path, chunks):
+                        return version
+            with Draft(spot.directory, durable=self._durable, fd=spot.fd) as draft:
+                draft.fill(chunks)
+                if expect is ANY:
+                    # Race: whoever compares and swaps holds this lock alone. Without it a write
+                    # could fall between their look and their replacement, and be lost.
+                    with self._locks.shared(name):
+                        draft.replace(path)
+                elif expect is ABSENT:
+                    self._create(draft, name, path)
+                else:
+                    self._swap(draft, name, path, expect)
+                return self._version(draft, chunks)
+
+    def _publish_new(self, spot: Spot, path: str, chunks: Sequence[Buffer]) -> Version | None:
+        """Store `chunks` where there is nothing; None if this filesystem can't do so."""
+        try:
+            with Draft(spot.directory, durable=self._durable, fd=spot.fd, nameless=True) as draft:
+                draft.fill(chunks)
+                # Race: needs no lock, as in `_create`.
+                draft.link(path)
+                return self._version(draft, chunks)
+        except OSError as error:
+            if error.errno not in _NO_NAMELESS:
+                raise
+            return None
+
+    def _version(self, draft: Draft, chunks: Sequence[Buffer]) -> Version:
+        # Race: renaming and linking change the file's times, so the version comes last; by the
+        # open descriptor, since the name may belong to another file by now.
+        carried = head_version(self._identify, chunks)
+        return stamp_version(stamp_of(draft.status())) if carried is None else carried
 
     def unlink(self, name: str, *, expect: Expectation | Version) -> bool:
         """Remove `name` if `expect` holds; return whether it was there."""
