@@ -16,6 +16,7 @@ from persicache.errors import (
     BlobNotFound,
     CorruptEntry,
     MutationPolicyError,
+    UnencodableKey,
     UnloadableValue,
     UntrustedPickle,
     VersionConflict,
@@ -34,6 +35,7 @@ from persicache.mappings.conditions import (
     Retrieval,
 )
 from persicache.mappings.entries import Entries, open_entries
+from persicache.mappings.near_option import NearOption
 from persicache.mappings.precious import is_precious
 from persicache.mappings.swaps import Swaps
 from persicache.storage import ABSENT, BlobInfo, Buffer
@@ -89,6 +91,11 @@ class PersiDict(MutableMapping[Any, V]):
         and after their file has changed, on every read, or never. All else always is.
     namespace : str, default ""
         Entries of one namespace are not valid in another.
+    near : str, path-like, int, or a pair of these; optional
+        Where to keep copies, in front of a place that is far away: a directory (``"~/copies"``,
+        or a Path), so many bytes of this process's memory (``"256 MiB"`` or a number), or a pair
+        of the two for a directory of at most that size. A copy is read if the place says, in
+        one small request, that nothing has changed; with `append_only`, without asking.
     storage_options : mapping, optional
         For the fsspec filesystem: credentials, endpoint.
 
@@ -135,6 +142,7 @@ class PersiDict(MutableMapping[Any, V]):
         allow_pickle: bool | None = None,
         verify: Verify = "first",
         namespace: str = "",
+        near: NearOption | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._codec_options: dict[str, Any] = {
@@ -149,7 +157,14 @@ class PersiDict(MutableMapping[Any, V]):
             "verify": verify,
         }
         codec = codec_for(**self._codec_options)
-        entries = open_entries(url, codec, durable=durable, storage_options=storage_options)
+        entries = open_entries(
+            url,
+            codec,
+            durable=durable,
+            storage_options=storage_options,
+            near=near,
+            append_only=append_only,
+        )
         self._append_only = append_only
         self._base_class = base_class_for_values
         self._params = {
@@ -158,6 +173,7 @@ class PersiDict(MutableMapping[Any, V]):
             "append_only": append_only,
             "base_class_for_values": base_class_for_values,
             "durable": durable,
+            "near": near,
             "storage_options": storage_options,
         }
         self._join(entries, ())
@@ -197,9 +213,12 @@ class PersiDict(MutableMapping[Any, V]):
     # Keys: those of a sub-dictionary go on where its prefix ends.
 
     def _locate(self, key: Key) -> KeyName:
-        if self._prefix:
-            key = (*self._prefix, *(key if isinstance(key, (tuple, list)) else (key,)))
-        return self._entries.locate(key)
+        if not self._prefix:
+            return self._entries.locate(key)
+        rest = key if isinstance(key, (tuple, list)) else (key,)
+        if not rest:  # the prefix itself doesn't lie below it
+            raise UnencodableKey(key=key, reason="of a sub-dictionary it would name what is outside")
+        return self._entries.locate((*self._prefix, *rest))
 
     def _found(self, errors: list[Exception] | None = None) -> Iterator[tuple[Key, KeyName, BlobInfo]]:
         """Yield key, place and status of every entry, from one listing.
@@ -660,7 +679,7 @@ class PersiDict(MutableMapping[Any, V]):
         ----------
         prefix : tuple, or a key that stands for a tuple of one
             What the tuples begin with. The keys of the sub-dictionary go on from there: a key
-            that is left with one part is that part.
+            that is left with one part is that part, and () is none: the prefix itself is outside.
 
         Examples
         --------
