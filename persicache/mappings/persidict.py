@@ -35,7 +35,6 @@ from persicache.mappings.conditions import (
     Retrieval,
 )
 from persicache.mappings.entries import Entries, open_entries
-from persicache.mappings.near_option import NearOption
 from persicache.mappings.precious import is_precious
 from persicache.mappings.swaps import Swaps
 from persicache.storage import ABSENT, BlobInfo, Buffer
@@ -91,11 +90,6 @@ class PersiDict(MutableMapping[Any, V]):
         and after their file has changed, on every read, or never. All else always is.
     namespace : str, default ""
         Entries of one namespace are not valid in another.
-    near : str, path-like, int, or a pair of these; optional
-        Where to keep copies, in front of a place that is far away: a directory (``"~/copies"``,
-        or a Path), so many bytes of this process's memory (``"256 MiB"`` or a number), or a pair
-        of the two for a directory of at most that size. A copy is read if the place says, in
-        one small request, that nothing has changed; with `append_only`, without asking.
     storage_options : mapping, optional
         For the fsspec filesystem: credentials, endpoint.
 
@@ -142,7 +136,6 @@ class PersiDict(MutableMapping[Any, V]):
         allow_pickle: bool | None = None,
         verify: Verify = "first",
         namespace: str = "",
-        near: NearOption | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._codec_options: dict[str, Any] = {
@@ -157,14 +150,7 @@ class PersiDict(MutableMapping[Any, V]):
             "verify": verify,
         }
         codec = codec_for(**self._codec_options)
-        entries = open_entries(
-            url,
-            codec,
-            durable=durable,
-            storage_options=storage_options,
-            near=near,
-            append_only=append_only,
-        )
+        entries = open_entries(url, codec, durable=durable, storage_options=storage_options)
         self._append_only = append_only
         self._base_class = base_class_for_values
         self._params = {
@@ -173,7 +159,6 @@ class PersiDict(MutableMapping[Any, V]):
             "append_only": append_only,
             "base_class_for_values": base_class_for_values,
             "durable": durable,
-            "near": near,
             "storage_options": storage_options,
         }
         self._join(entries, ())
