@@ -169,7 +169,9 @@ class JsonTable:
 
     def _publish(self, entries: dict[str, _Entry]) -> None:
         lines = ",\n".join(f"  {dump(name)}: {entry.text}" for name, entry in entries.items())
-        with Draft(self._folder, durable=self._durable) as draft:
+        # Crash: there is but one file for all entries, old ones, too. Without its bytes, under its
+        # name, a power cut would take them all: so these go first, whatever is durable.
+        with Draft(self._folder, durable=True) as draft:
             draft.fill([f"{{\n{lines}\n}}\n".encode() if lines else b"{}\n"])
             mode = self._old_mode()
             draft.replace(self._path)
