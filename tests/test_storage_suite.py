@@ -14,6 +14,10 @@ import pytest
 from test_storage_children import echo, in_fork, in_spawned
 
 from persicache.errors import BlobNotFound, ConditionsUnsupported, VersionConflict
+from persicache.mappings.near import NearStorage
+from persicache.mappings.near_copies import Copies
+from persicache.mappings.near_directory import DirectoryCopies
+from persicache.mappings.near_memory import MemoryCopies
 from persicache.storage import ABSENT, Storage, open_storage
 
 MIB = 1024 * 1024
@@ -30,15 +34,20 @@ def identify(head):
 class Place:
     url: Any
     storage_options: dict[str, Any] = field(default_factory=dict)
+    copies: Copies | None = None
 
-    def open(self) -> Storage:
-        return open_storage(
-            self.url, storage_options=self.storage_options, durable=False, identify=identify
+    def open(self, *, durable: bool = False) -> Storage:
+        storage = open_storage(
+            self.url, storage_options=self.storage_options, durable=durable, identify=identify
         )
+        return storage if self.copies is None else NearStorage(storage, self.copies, trusts=False)
 
 
 @pytest.fixture(
-    params=["local", "durable", "memory", "s3", "dir", "simplecache", "sqlite", "lmdb", "jsondoc"]
+    params=[
+        *("local", "durable", "memory", "s3", "dir", "simplecache", "sqlite", "lmdb", "jsondoc"),
+        *("near-memory", "near-directory"),
+    ]
 )
 def place(request, tmp_path):
     kind = request.param
@@ -53,6 +62,11 @@ def place(request, tmp_path):
         return Place(f"lmdb://{tmp_path}/deep/env?table=t")
     if kind == "jsondoc":
         return Place(tmp_path / "deep" / "x.json")
+    if kind == "near-memory":
+        return Place(f"memory://{uuid.uuid4().hex}/x", copies=MemoryCopies(3 * MIB))
+    if kind == "near-directory":
+        copies = DirectoryCopies(str(tmp_path / "near"), "the place", limit_nbytes=3 * MIB)
+        return Place(tmp_path / "store" / "deep", copies=copies)
     if kind == "dir":
         return Place(f"dir::file://{tmp_path}")
     if kind == "simplecache":
@@ -65,9 +79,7 @@ def place(request, tmp_path):
 @pytest.fixture
 def storage(place, request):
     durable = "durable" in request.node.callspec.id
-    opened = open_storage(
-        place.url, storage_options=place.storage_options, durable=durable, identify=identify
-    )
+    opened = place.open(durable=durable)
     yield opened
     opened.close()
 

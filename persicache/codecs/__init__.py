@@ -3,9 +3,11 @@
 from persicache.codecs.codec import Bytes, Codec, Decoded, Metadata, Owner, Source
 from persicache.codecs.entry import EntryCodec, SigningKey, Verify
 from persicache.codecs.formats import codec_for
+from persicache.codecs.hashing import hasher
 from persicache.codecs.pickled import dump_object, load_object
 from persicache.codecs.plain import FORMATS, PlainCodec, PlainFormat, file_format
 from persicache.codecs.trust import Trust
+from persicache.codecs.verified import Verified
 
 __all__ = [
     "FORMATS",
@@ -20,9 +22,11 @@ __all__ = [
     "SigningKey",
     "Source",
     "Trust",
+    "Verified",
     "Verify",
     "codec_for",
     "dump_object",
     "file_format",
+    "hasher",
     "load_object",
 ]

@@ -10,7 +10,7 @@ from typing import Final
 
 import psutil
 
-__all__ = ["available_nbytes", "parse_nbytes"]
+__all__ = ["available_nbytes", "is_amount", "parse_nbytes"]
 
 _UNITS: Final = {
     "": 1,
@@ -64,6 +64,11 @@ def parse_nbytes(amount: float | str) -> int:
     if nbytes <= 0:
         raise ValueError(f"{amount!r} is no amount of memory to work with: {advice}")
     return nbytes
+
+
+def is_amount(text: str) -> bool:
+    """Return whether `text` looks like a number, with or without a unit."""
+    return _AMOUNT.fullmatch(text) is not None
 
 
 def available_nbytes() -> int:

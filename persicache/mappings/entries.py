@@ -9,7 +9,19 @@ from typing import Any, Final
 from persicache.codecs import Codec, Decoded, Metadata, Owner
 from persicache.errors import BlobNotFound, CorruptEntry, UnencodableKey
 from persicache.keys import Key, KeyName, decode_name, decode_text, encode_key, name_of
-from persicache.storage import ANY, Blob, BlobInfo, Buffer, Expectation, Storage, Version, open_storage
+from persicache.mappings.near import NearStorage
+from persicache.mappings.near_option import Near, NearOption
+from persicache.storage import (
+    ANY,
+    Blob,
+    BlobInfo,
+    Buffer,
+    Expectation,
+    Storage,
+    Version,
+    open_storage,
+    place_identity,
+)
 
 __all__ = ["Entries", "open_entries"]
 
@@ -175,7 +187,13 @@ def open_entries(
     *,
     durable: bool,
     storage_options: Mapping[str, Any] | None,
+    near: NearOption | None = None,
+    append_only: bool = False,
 ) -> Entries:
-    """Open a place for the entries that `codec` makes."""
+    """Open a place for the entries that `codec` makes, maybe with copies of them near."""
+    tier = None if near is None else Near.parse(near)
     storage = open_storage(url, storage_options=storage_options, durable=durable, identify=codec.identify)
+    if tier is not None:
+        copies = tier.copies(place_identity(storage.url, storage_options))
+        storage = NearStorage(storage, copies, trusts=append_only)
     return Entries(storage, codec)

@@ -6,6 +6,7 @@ import copy
 import os
 import random
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+from datetime import datetime
 from heapq import nlargest, nsmallest
 from itertools import islice
 from types import TracebackType
@@ -35,6 +36,8 @@ from persicache.mappings.conditions import (
     Retrieval,
 )
 from persicache.mappings.entries import Entries, open_entries
+from persicache.mappings.near_option import NearOption
+from persicache.mappings.html import shown, summary
 from persicache.mappings.precious import is_precious
 from persicache.mappings.swaps import Swaps
 from persicache.storage import ABSENT, BlobInfo, Buffer
@@ -43,12 +46,14 @@ __all__ = ["PersiDict"]
 
 V = TypeVar("V")
 
-#: How many entries one request for many asks for at once.
-BATCH: Final = 256
-#: How many bytes of encoded values `set_many` holds before it writes them.
+#: How many entries are asked for, or written, at once; of so many bytes, and one more.
+BATCH: Final = 1024
 BATCH_NBYTES: Final = 32 * 1024 * 1024
 #: Larger values from a generator are written at once, rather than copied to wait for others.
 BATCH_ITEM_NBYTES: Final = 256 * 1024
+#: How many entries a notebook shows, and how many it counts.
+MOST_SHOWN: Final = 10
+MOST_COUNTED: Final = 1000
 
 
 class PersiDict(MutableMapping[Any, V]):
@@ -90,6 +95,13 @@ class PersiDict(MutableMapping[Any, V]):
         and after their file has changed, on every read, or never. All else always is.
     namespace : str, default ""
         Entries of one namespace are not valid in another.
+    near : str, path-like, int, or a pair of these; optional
+        Where to keep copies, in front of a place that is far away: a directory (``"~/copies"``,
+        or a Path), so many bytes of this process's memory (``"256 MiB"`` or a number), or a pair
+        of the two for a directory of at most that size. A copy is read if the place says, in
+        one small request, that nothing has changed; with `append_only`, without asking, so that
+        what others change or remove in spite of it is not seen. What goes wrong with copies is
+        a warning.
     storage_options : mapping, optional
         For the fsspec filesystem: credentials, endpoint.
 
@@ -136,6 +148,7 @@ class PersiDict(MutableMapping[Any, V]):
         allow_pickle: bool | None = None,
         verify: Verify = "first",
         namespace: str = "",
+        near: NearOption | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._codec_options: dict[str, Any] = {
@@ -150,7 +163,14 @@ class PersiDict(MutableMapping[Any, V]):
             "verify": verify,
         }
         codec = codec_for(**self._codec_options)
-        entries = open_entries(url, codec, durable=durable, storage_options=storage_options)
+        entries = open_entries(
+            url,
+            codec,
+            durable=durable,
+            storage_options=storage_options,
+            near=near,
+            append_only=append_only,
+        )
         self._append_only = append_only
         self._base_class = base_class_for_values
         self._params = {
@@ -159,6 +179,7 @@ class PersiDict(MutableMapping[Any, V]):
             "append_only": append_only,
             "base_class_for_values": base_class_for_values,
             "durable": durable,
+            "near": near,
             "storage_options": storage_options,
         }
         self._join(entries, ())
@@ -182,6 +203,27 @@ class PersiDict(MutableMapping[Any, V]):
         extension = self._entries.extension
         plain = "" if extension == ".pc" else f", extension={extension!r}"
         return f"{type(self).__name__}({self._entries.storage.url!r}{plain})"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, object] = {
+            "format": self._codec_options.get("format", "none"),
+            "append-only": self._append_only,
+            "durable": self._entries.storage.is_durable,
+        }
+        rows: list[tuple[object, ...]] = []
+        title = f"{type(self).__name__} {self._entries.storage.url}"
+        try:
+            # So much of a listing as costs a request or two, however many entries there are.
+            found = list(islice(self._found([]), MOST_COUNTED + 1))
+        except PersicacheError as error:
+            return summary(title, {**facts, "can't be listed": error}, [], [])
+        for key, _, info in found[:MOST_SHOWN]:
+            written = datetime.fromtimestamp(info.modified).astimezone().isoformat(" ", "seconds")
+            rows.append((repr(Shown(key)), shown(info.nbytes), written))
+        if len(found) > len(rows):
+            rows.append(("…", "", ""))
+        count = len(found) if len(found) <= MOST_COUNTED else f"more than {MOST_COUNTED:,}"
+        return summary(title, {"entries": count, **facts}, ["key", "stored", "written"], rows)
 
     @property
     def url(self) -> str:
@@ -240,6 +282,12 @@ class PersiDict(MutableMapping[Any, V]):
     def _refuse_change(self) -> None:
         if self._append_only:
             raise MutationPolicyError(place=repr(self), policy="append-only")
+
+    def _refuse_precious(self, method: str, *, force: bool) -> None:
+        if not force and not self._prefix and is_precious(self.url):
+            raise ValueError(
+                f"{self.url!r} is a whole disk, home or bucket: {method} with force=True removes entries there"
+            )
 
     # One key
 
@@ -558,11 +606,12 @@ class PersiDict(MutableMapping[Any, V]):
     def _stream(self) -> Iterator[tuple[Key, V, float]]:
         """Yield key, value and timestamp of every item, reading ahead by a batch at most.
 
+        Places that read concurrently go on with a batch while its first values are used.
+
         An entry that can't be read is raised at the end: it hides no other.
         """
         errors: list[Exception] = []
-        found = self._found(errors)
-        while batch := list(islice(found, BATCH)):
+        for batch in _batches(self._found(errors)):
             by_name = {where.name: (key, info) for key, where, info in batch}
             for where, blob in self._entries.load_many(where for _, where, _ in batch):
                 key, info = by_name[where.name]
@@ -589,10 +638,7 @@ class PersiDict(MutableMapping[Any, V]):
             If the place is one of these and `force` is not given.
         """
         self._refuse_change()
-        if not force and not self._prefix and is_precious(self.url):
-            raise ValueError(
-                f"{self.url!r} is a whole disk, home or bucket: clear(force=True) removes every entry in it"
-            )
+        self._refuse_precious("clear", force=force)
         names = self._names()
         while batch := list(islice(names, 1000)):
             self._entries.storage.remove_many(batch)
@@ -750,9 +796,23 @@ class PersiDict(MutableMapping[Any, V]):
             if batch:
                 self._entries.storage.write_many(batch)
 
-    def discard_many(self, keys: Iterable[Key]) -> None:
-        """Remove those of `keys` that exist, concurrently where it pays."""
+    def discard_many(self, keys: Iterable[Key], *, force: bool = False) -> None:
+        """Remove those of `keys` that exist, concurrently where it pays.
+
+        Parameters
+        ----------
+        keys : iterable of Key
+            The keys.
+        force : bool, default False
+            Do so in a whole disk, a home directory or a whole bucket, too.
+
+        Raises
+        ------
+        ValueError
+            If the place is one of these and `force` is not given.
+        """
         self._refuse_change()
+        self._refuse_precious("discard_many", force=force)
         self._entries.storage.remove_many([self._locate(key).name for key in keys])
 
     def __ior__(self, other: Any) -> Self:
@@ -795,6 +855,20 @@ class PersiDict(MutableMapping[Any, V]):
 def _hashable(key: Key) -> Key:
     """Return `key` with its lists as tuples, which they are the same key as."""
     return tuple(map(_hashable, key)) if isinstance(key, (list, tuple)) else key
+
+
+def _batches(
+    found: Iterable[tuple[Key, KeyName, BlobInfo]],
+) -> Iterator[list[tuple[Key, KeyName, BlobInfo]]]:
+    batch, nbytes = [], 0
+    for each in found:
+        batch.append(each)
+        nbytes += each[2].nbytes
+        if len(batch) >= BATCH or nbytes >= BATCH_NBYTES:
+            yield batch
+            batch, nbytes = [], 0
+    if batch:
+        yield batch
 
 
 class _Items(ItemsView[Any, V]):

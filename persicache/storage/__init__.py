@@ -8,22 +8,32 @@ from persicache.storage.blob import (
     Buffer,
     Expectation,
     Identify,
+    Known,
+    LoadedBlob,
     Storage,
     Version,
 )
+from persicache.storage.contents import MAP_FROM_NBYTES
+from persicache.storage.identity import place_identity
+from persicache.storage.names import check_name
 from persicache.storage.null import NullStorage
 from persicache.storage.open import open_storage
 
 __all__ = [
     "ABSENT",
     "ANY",
+    "MAP_FROM_NBYTES",
     "Blob",
     "BlobInfo",
     "Buffer",
     "Expectation",
     "Identify",
+    "Known",
+    "LoadedBlob",
     "NullStorage",
     "Storage",
     "Version",
+    "check_name",
     "open_storage",
+    "place_identity",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote
 
-__all__ = ["redact_text", "redact_url", "secrets_in", "secrets_in_url"]
+__all__ = ["is_secret", "redact_text", "redact_url", "secrets_in", "secrets_in_url"]
 
 _SECRET_NAME: Final = re.compile(
     r"key|secret|token|passw|passphrase|pwd|sas|sig|credential|connection_string|auth", re.IGNORECASE
@@ -24,6 +24,11 @@ _QUERY_IN_TEXT: Final = re.compile(rf"({_NAME})([^&#;\s'\"]*)", re.IGNORECASE)
 # Here a branch or a commit stands behind the @, where others have the host.
 _REVISION: Final = re.compile(r"((?:github|git)://[^/\s'\"]*@)[^/\s'\"]+", re.IGNORECASE)
 _SHORTEST: Final = 3  # what is shorter is no secret, and replacing it would garble every message
+
+
+def is_secret(name: object) -> bool:
+    """Return whether an option of this name holds a secret."""
+    return _SECRET_NAME.search(str(name)) is not None
 
 
 def redact_url(url: str) -> str:

@@ -1,0 +1,63 @@
+"""What tells one place from all others, without secrets: `place_identity`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from blake3 import blake3
+
+from persicache.storage.secrets import is_secret
+
+__all__ = ["place_identity"]
+
+_NBYTES: Final = 16
+#: What says, beside the options, to which server a bucket belongs.
+_SURROUNDINGS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE")
+
+
+def place_identity(
+    url: str, options: Mapping[str, object] | None = None, *, environ: Mapping[str, str] = os.environ
+) -> str:
+    """Return a digest that two places have in common only if they are one.
+
+    Parameters
+    ----------
+    url : str
+        That of the storage, which has no secrets.
+    options : mapping, optional
+        What its filesystem is made with. Keys and tokens don't count: they change, and the
+        place is the same.
+    environ : mapping
+        The environment variables, some of which count for S3.
+
+    Examples
+    --------
+    >>> mine = place_identity("s3://b", {"endpoint_url": "https://here", "key": "k1"})
+    >>> mine == place_identity("s3://b", {"endpoint_url": "https://here", "key": "k2"})
+    True
+    >>> mine == place_identity("s3://b", {"endpoint_url": "https://there"})
+    False
+    """
+    told: dict[str, Any] = dict(options or {})
+    around = {}
+    protocol, has_protocol, _ = url.partition("://")
+    if has_protocol:
+        # Whoever keeps to a local directory needn't wait for fsspec to be imported.
+        from fsspec.config import conf  # noqa: PLC0415 - as above
+
+        told = {**conf.get(protocol, {}), **told}
+    if protocol == "s3":
+        around = {name: environ.get(name, "") for name in _SURROUNDINGS}
+    text = json.dumps([url, _public(told), around], sort_keys=True)
+    return blake3(text.encode()).hexdigest(length=_NBYTES)
+
+
+def _public(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(name): _public(inner) for name, inner in value.items() if not is_secret(name)}
+    if isinstance(value, (list, tuple)):
+        return [_public(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, int, float)) else type(value).__qualname__
