@@ -17,6 +17,8 @@ from persicache.errors import (
     BlobNotFound,
     CorruptEntry,
     MutationPolicyError,
+    PersicacheError,
+    Shown,
     UnencodableKey,
     UnloadableValue,
     UntrustedPickle,
@@ -36,8 +38,8 @@ from persicache.mappings.conditions import (
     Retrieval,
 )
 from persicache.mappings.entries import Entries, open_entries
-from persicache.mappings.near_option import NearOption
 from persicache.mappings.html import shown, summary
+from persicache.mappings.near_option import NearOption
 from persicache.mappings.precious import is_precious
 from persicache.mappings.swaps import Swaps
 from persicache.storage import ABSENT, BlobInfo, Buffer
@@ -286,7 +288,7 @@ class PersiDict(MutableMapping[Any, V]):
     def _refuse_precious(self, method: str, *, force: bool) -> None:
         if not force and not self._prefix and is_precious(self.url):
             raise ValueError(
-                f"{self.url!r} is a whole disk, home or bucket: {method} with force=True removes entries there"
+                f"{self.url!r} is a whole disk, home or bucket: {method} there needs force=True"
             )
 
     # One key

@@ -16,6 +16,7 @@ from persicache.eviction import LRU, Policy
 from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
+from persicache.mappings.html import shown
 from persicache.mappings.spill_item import NOWHERE, Item
 from persicache.mappings.spill_place import GivenPlace, PrivatePlace, SpillPlace
 from persicache.mappings.warn import warn_caller
@@ -133,8 +134,8 @@ class SpillDict(MutableMapping[Any, V]):
                 return f"{type(self).__name__}(closed)"
             n_on_disk = sum(not item.is_in_memory for item in self._items.values())
             return (
-                f"{type(self).__name__}({len(self._items)} items, {_shown(self._used)} of "
-                f"{_shown(self._budget)} in memory, {n_on_disk} on disk)"
+                f"{type(self).__name__}({len(self._items)} items, {shown(self._used)} of "
+                f"{shown(self._budget)} in memory, {n_on_disk} on disk)"
             )
 
     @property
@@ -450,11 +451,3 @@ def _warn_of_lost(items: dict[Hashable, Item], pid: int, place: str) -> None:
             ResourceWarning,
             stacklevel=2,
         )
-
-
-def _shown(amount: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:  # noqa: PLR2004 - the units' ratio
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
