@@ -29,6 +29,7 @@ lint: $(VENV)/installed-lint
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/basedpyright
 	$(VENV)/bin/lint-imports
 
 bench: $(VENV)/installed-bench

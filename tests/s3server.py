@@ -8,6 +8,7 @@ import multiprocessing
 import socket
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -46,6 +47,8 @@ class _Faulty:
                 self._meeting.wait(timeout=10)
                 with self._noting:
                     self._requests.append("met")
+        if kind == "slow":
+            time.sleep(fault["seconds"])
         if kind == "unavailable":
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>not now</Message></Error>"]
@@ -61,11 +64,18 @@ class _Faulty:
         if kind == "ignore-conditions":
             for header in CONDITIONS:
                 environ.pop(header, None)
+
+        def start(status: str, *rest: Any) -> Any:
+            if status.startswith("304"):
+                with self._noting:
+                    self._requests.append("304")
+            return start_response(status, *rest)
+
         if method in CHANGING:
             with self._changing:
-                answer = list(self._app(environ, start_response))
+                answer = list(self._app(environ, start))
         else:
-            answer = self._app(environ, start_response)
+            answer = self._app(environ, start)
         if kind == "lost-response":
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError
@@ -156,7 +166,10 @@ class S3Server:
             pass
 
     def requests(self) -> list[str]:
-        """Return what was asked since the last `clear`, as ``"METHOD /path"``."""
+        """Return what was asked since the last `clear`, as ``"METHOD /path"``.
+
+        After what was answered with "not modified" comes ``"304"``.
+        """
         return self._send({})
 
     def clear(self) -> None:
@@ -164,13 +177,20 @@ class S3Server:
         self._send({"clear": True})
 
     def fault(
-        self, kind: str, *, method: str = "*", path: str = "", times: int = 1, message: str = ""
+        self, kind: str, *, method: str = "*", path: str = "", times: int = 1, **more: str | float
     ) -> None:
-        """Plant a fault: meet, lost-response, broken-body, unavailable, busy, denied or ignore-conditions.
+        """Plant a fault.
 
-        It fires for the next `times` requests (-1: all) of `method` whose path contains `path`.
+        Parameters
+        ----------
+        kind : str
+            meet, slow, lost-response, broken-body, unavailable, busy, denied or ignore-conditions.
+        method, path, times
+            It fires for the next `times` requests (-1: all) of `method` whose path contains `path`.
+        **more
+            ``seconds`` of a slow answer, the ``message`` of one denied.
         """
-        planted = {"kind": kind, "method": method, "path": path, "times": times, "message": message}
+        planted = {"kind": kind, "method": method, "path": path, "times": times, "message": "", **more}
         self._send({"fault": planted})
 
     def _send(self, command: dict[str, Any]) -> list[str]:

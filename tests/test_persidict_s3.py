@@ -1,0 +1,69 @@
+"""What a dictionary on S3 costs: requests, waiting, memory."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from persicache import PersiDict
+from persicache.mappings import persidict as persidict_module
+
+LATENCY_SECONDS = 0.030
+MIB = 1 << 20
+
+
+@pytest.fixture
+def d(s3):
+    return PersiDict(s3.url, storage_options=s3.storage_options)
+
+
+def test_many_gets_wait_for_one_another_hardly_ever(s3, d):
+    n = 200
+    d.set_many((i, "x" * 100) for i in range(n))
+    s3.server.fault("slow", times=-1, seconds=LATENCY_SECONDS)
+    start = time.perf_counter()
+    for i in range(n // 4):
+        d[i]
+    one_by_one = (time.perf_counter() - start) * 4
+    start = time.perf_counter()
+    assert len(d.get_many(range(n))) == n
+    assert one_by_one / (time.perf_counter() - start) >= 5
+
+
+@pytest.mark.parametrize(
+    "going_through", [len, set, PersiDict.newest_keys, PersiDict.random_key, dict.fromkeys]
+)
+def test_all_keys_cost_one_listing(s3, d, going_through):
+    d.set_many((i, i) for i in range(50))
+    s3.server.clear()
+    going_through(d)
+    assert len(s3.server.requests()) == 1
+
+
+def test_values_stream_in_bounded_memory(d, monkeypatch):
+    monkeypatch.setattr(persidict_module, "BATCH_NBYTES", 4 * MIB)
+    n = 32
+    for i in range(n):
+        d[i] = np.full(MIB // 8, float(i))
+    tracemalloc.start()
+    try:
+        seen = {int(value[-1]) for value in d.values()}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == set(range(n))
+    assert peak < 10 * MIB
+
+
+def test_values_are_read_ahead_while_others_are_used(s3, d):
+    d.set_many((i, i) for i in range(40))
+    s3.server.clear()
+    values = iter(d.values())
+    next(values)
+    time.sleep(0.5)
+    n_read_ahead = len(s3.server.requests()) - 2
+    assert n_read_ahead > 10
+    assert len(set(values)) == 39
