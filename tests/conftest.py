@@ -42,3 +42,9 @@ def s3(s3_server):
     s3_server.clear()
     yield S3Place(f"s3://{bucket}/team/cache", s3_server.storage_options, s3_server)
     s3_server.clear()
+
+
+@pytest.fixture
+def place(kind, tmp_path, request):
+    """Return the arguments that open a PersiDict in a new place of a kind, from `places`."""
+    return kind.new(tmp_path, request)

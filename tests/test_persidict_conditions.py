@@ -1,24 +1,17 @@
 """Conditional operations, policies, orderings and sub-dictionaries of a PersiDict."""
 
 import threading
-import uuid
 
 import pytest
-from test_storage_children import in_spawned
+from places import SWAPPING
 
 import persicache as p
 from persicache import PersiDict
 
 
-@pytest.fixture(params=["directory", "memory", "s3"])
-def place(request, tmp_path):
-    """The keyword arguments that open a PersiDict where compare-and-swap is exact."""
-    if request.param == "directory":
-        return {"url": tmp_path / "d", "durable": False}
-    if request.param == "memory":
-        return {"url": f"memory://{uuid.uuid4().hex}"}
-    s3 = request.getfixturevalue("s3")
-    return {"url": s3.url, "storage_options": s3.storage_options}
+@pytest.fixture(params=SWAPPING, ids=str)
+def kind(request):
+    return request.param
 
 
 SAME, CHANGED, ANY, ABSENT = p.ETAG_IS_THE_SAME, p.ETAG_HAS_CHANGED, p.ANY_ETAG, p.ITEM_NOT_AVAILABLE
@@ -165,18 +158,6 @@ def test_a_lost_race_is_a_conflict(place):
     assert d["n"] == 3
 
 
-def add(url, options, times):
-    """Count up in another process."""
-    d = PersiDict(url, durable=False, storage_options=options)
-    for _ in range(times):
-        d.transform_item("n", transformer=count, n_retries=None)
-
-
-def test_eight_processes_count_to_1600_in_a_directory(tmp_path):
-    in_spawned(add, [(tmp_path, None, 200)] * 8)
-    assert PersiDict(tmp_path)["n"] == 1600
-
-
 def test_of_several_who_pop_one_gets_it(place):
     d = PersiDict(**place)
     d.update({i: i for i in range(20)})
@@ -204,12 +185,22 @@ def test_conditions_are_refused_where_they_can_not_be_exact(tmp_path, url):
     for change in (
         lambda: d.set_item_if("k", value=2, condition=SAME, expected_etag=d.etag("k")),
         lambda: d.discard_if("k", condition=SAME, expected_etag=d.etag("k")),
-        lambda: d.transform_item("k", transformer=count),
+        lambda: d.transform_item("k", transformer=pytest.fail),
+        # Nor where there would be nothing to change.
+        lambda: d.set_item_if("k", value=2, condition=SAME, expected_etag="other"),
+        lambda: d.setdefault_if("k", default_value=2, condition=ANY, expected_etag=ABSENT),
+        lambda: d.discard_if("no", condition=SAME, expected_etag=ABSENT),
     ):
         with pytest.raises(p.ConditionsUnsupported):
             change()
     assert d.pop("k") == 1
     assert d.get_item_if("k", condition=SAME, expected_etag=ABSENT).condition_was_satisfied
+
+
+def test_a_place_that_is_not_there_is_no_place_without_conditions(s3):
+    d = PersiDict("s3://no-such-bucket/x", storage_options=s3.storage_options)
+    with pytest.raises(p.BackendError, match="no-such-bucket"):
+        d.transform_item("k", transformer=count)
 
 
 def test_append_only(place):
@@ -329,6 +320,8 @@ def test_subdicts(place):
     assert not d.get_subdict("nothing")
     with pytest.raises(p.UnencodableKey):
         d.get_subdict(object())
+    with pytest.raises(p.UnencodableKey, match="outside"):
+        sub[()] = 1
 
 
 def test_subdicts_below_an_over_long_prefix(tmp_path):

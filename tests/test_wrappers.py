@@ -1,23 +1,23 @@
 """Write-once, null and multi-format dictionaries."""
 
 import pickle
-import uuid
 
 import numpy as np
 import pytest
+from places import SWAPPING
 
 import persicache as p
 from persicache import EmptyDict, OverlappingMultiDict, PersiDict, UnencodableKey, WriteOnceDict
 
 
-@pytest.fixture(params=["directory", "memory", "s3"])
-def inner(request, tmp_path):
-    if request.param == "directory":
-        return PersiDict(tmp_path, durable=False)
-    if request.param == "memory":
-        return PersiDict(f"memory://{uuid.uuid4().hex}")
-    s3 = request.getfixturevalue("s3")
-    return PersiDict(s3.url, storage_options=s3.storage_options)
+@pytest.fixture(params=SWAPPING, ids=str)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def inner(place):
+    return PersiDict(**place)
 
 
 def test_the_first_value_stays(inner):
