@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from persicache.codecs.envelope import Buffer
+from persicache.codecs.buffer import Buffer
 
 __all__ = ["Bytes", "Codec", "Decoded", "Metadata", "Owner", "Source"]
 

@@ -18,8 +18,8 @@ from blake3 import blake3
 
 from persicache.codecs import compression as compressions
 from persicache.codecs import envelope, pickled
+from persicache.codecs.buffer import Buffer
 from persicache.codecs.codec import Decoded, Metadata, Owner, Source
-from persicache.codecs.envelope import Buffer
 from persicache.codecs.frames import ArrowFrames, InexactFrame
 from persicache.codecs.tree import NotATree, pack_tree, unpack_tree
 from persicache.codecs.trust import Trust
@@ -144,7 +144,7 @@ class EntryCodec:
         is_private: bool,
         cost_seconds: float | None = None,
         extra: Mapping[str, Any] | None = None,
-    ) -> list[Buffer]:
+    ) -> Sequence[Buffer]:
         codec, body, buffers = self._pack(value, owner, is_private=is_private)
         about = {
             **(extra or {}),

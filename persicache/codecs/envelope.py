@@ -55,11 +55,12 @@ from typing import Final, NamedTuple, TypeAlias
 from blake3 import blake3
 
 from persicache.codecs import compression as compressions
+from persicache.codecs.buffer import Buffer
 from persicache.codecs.hashing import hasher
+from persicache.codecs.late_head import LATE_FROM_NBYTES, LateHead
 from persicache.errors import BadSignature, CorruptEntry, NewerFormat
 
 __all__ = [
-    "Buffer",
     "Envelope",
     "associated_data",
     "hashed",
@@ -69,7 +70,6 @@ __all__ = [
     "seal",
 ]
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 MAGIC: Final = b"\x89PsiC\r\n\x1a"
 VERSION: Final = 1
@@ -152,7 +152,7 @@ def seal(
     signing_key: bytes | None = None,
     cost_seconds: float = math.nan,
     new_write_id: Callable[[int], bytes] = os.urandom,
-) -> list[Buffer]:
+) -> Sequence[Buffer]:
     """Return the chunks of an entry; buffers that aren't compressed are not copied.
 
     Parameters
@@ -178,40 +178,48 @@ def seal(
     if compression and len(body) >= COMPRESSIBLE_NBYTES:
         flags |= BODY_IN_BUFFER
         buffers, body = [*buffers, body], b""
-    table = bytearray()
-    stored: list[Buffer] = []
-    for buffer in buffers:
-        packed, used = compressions.compress(buffer, compression)
-        table += RECORD.pack(len(packed), len(buffer), used, NO_RESERVE, hashed(packed))
-        stored.append(packed)
-    end = HEAD_NBYTES + len(table) + len(metadata) + len(body)
-    total = end
-    for packed in stored:
-        total = aligned(total) + len(packed)
-    header = HEADER.pack(
-        MAGIC,
-        VERSION,
-        flags,
-        codec,
-        0,
-        len(stored),
-        new_write_id(16),
-        len(metadata),
-        len(body),
-        total,
-        cost_seconds,
-    )
-    lead = bytes(table) + metadata
-    if end < SMALL_NBYTES:
-        digest = blake3(ad + header + lead + body).digest()
-    else:
-        digest = _digest(ad, header, lead, body)
-    mac = blake3(digest, key=signing_key).digest() if signing_key else NO_MAC
-    chunks: list[Buffer] = [header + digest + mac + lead, body]
-    for packed in stored:
-        chunks += [bytes(aligned(end) - end), packed]
-        end = aligned(end) + len(packed)
-    return [chunk for chunk in chunks if len(chunk)]
+    packed = [(*compressions.compress(buffer, compression), len(buffer)) for buffer in buffers]
+    head_nbytes = HEAD_NBYTES + len(packed) * RECORD.size + len(metadata)
+    total = end = head_nbytes + len(body)
+    tail: list[Buffer] = [body] if body else []
+    for buffer, _, _ in packed:
+        start = aligned(total)
+        if start > total:
+            tail.append(bytes(start - total))
+        if len(buffer):
+            tail.append(buffer)
+        total = start + len(buffer)
+    write_id = new_write_id(16)
+
+    def head() -> bytes:
+        table = b"".join(
+            RECORD.pack(len(buffer), raw_nbytes, used, NO_RESERVE, hashed(buffer))
+            for buffer, used, raw_nbytes in packed
+        )
+        header = HEADER.pack(
+            MAGIC,
+            VERSION,
+            flags,
+            codec,
+            0,
+            len(packed),
+            write_id,
+            len(metadata),
+            len(body),
+            total,
+            cost_seconds,
+        )
+        lead = table + metadata
+        if end < SMALL_NBYTES:
+            digest = blake3(ad + header + lead + body).digest()
+        else:
+            digest = _digest(ad, header, lead, body)
+        mac = blake3(digest, key=signing_key).digest() if signing_key else NO_MAC
+        return header + digest + mac + lead
+
+    if total >= LATE_FROM_NBYTES:
+        return LateHead(head_nbytes, tail, head)
+    return [head(), *tail]
 
 
 def _digest(*parts: Buffer) -> bytes:

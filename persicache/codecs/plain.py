@@ -22,8 +22,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from persicache.codecs import arrays, pickled
+from persicache.codecs.buffer import Buffer
 from persicache.codecs.codec import Decoded, Metadata, Owner, Source
-from persicache.codecs.envelope import Buffer
 from persicache.codecs.trust import Trust
 from persicache.errors import (
     CorruptEntry,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from persicache.codecs import Codec, Decoded, Metadata, Owner
@@ -100,17 +100,15 @@ class Entries:
         *,
         cost_seconds: float | None = None,
         extra: Mapping[str, Any] | None = None,
-    ) -> list[Buffer]:
+    ) -> Sequence[Buffer]:
         """Return the chunks of an entry."""
         owner = Owner(key, where.text, self.place)
-        return list(
-            self.codec.encode(
-                value,
-                owner,
-                is_private=self.storage.is_private_for(where.name),
-                cost_seconds=cost_seconds,
-                extra=extra,
-            )
+        return self.codec.encode(
+            value,
+            owner,
+            is_private=self.storage.is_private_for(where.name),
+            cost_seconds=cost_seconds,
+            extra=extra,
         )
 
     def metadata(self, key: object, where: KeyName) -> Metadata:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import copy
 import os
 import random
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+    ValuesView,
+)
 from datetime import datetime
 from heapq import nlargest, nsmallest
 from itertools import islice
@@ -42,7 +51,7 @@ from persicache.mappings.html import shown, summary
 from persicache.mappings.near_option import NearOption
 from persicache.mappings.precious import is_precious
 from persicache.mappings.swaps import Swaps
-from persicache.storage import ABSENT, BlobInfo, Buffer
+from persicache.storage import ABSENT, BlobInfo, Buffer, LateHead
 
 __all__ = ["PersiDict"]
 
@@ -776,7 +785,7 @@ class PersiDict(MutableMapping[Any, V]):
         pairs = items.items() if isinstance(items, Mapping) else items
         # A generator may use one array for all of its items; a mapping holds each.
         own = not isinstance(items, (Mapping, list, tuple))
-        batch: dict[str, list[Buffer]] = {}
+        batch: dict[str, Sequence[Buffer]] = {}
         nbytes = 0
         try:
             for key, value in pairs:
@@ -785,7 +794,10 @@ class PersiDict(MutableMapping[Any, V]):
                     continue
                 where = self._locate(key)
                 chunks = self._entries.encode(key, where, self._check(value))
-                size = sum(map(len, chunks))
+                if isinstance(chunks, LateHead):  # which need not be made for its length
+                    size = chunks.head_nbytes + sum(map(len, chunks.tail))
+                else:
+                    size = sum(map(len, chunks))
                 if own and size < BATCH_ITEM_NBYTES:
                     chunks = [bytes(chunk) for chunk in chunks]
                 batch[where.name] = chunks

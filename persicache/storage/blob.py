@@ -21,6 +21,7 @@ __all__ = [
     "Expectation",
     "Identify",
     "Known",
+    "LateHead",
     "LoadedBlob",
     "Storage",
     "Version",
@@ -108,6 +109,22 @@ class Blob(Protocol):
     @property
     def is_private(self) -> bool:
         """Whether nobody but this user could have written these bytes."""
+
+
+@runtime_checkable
+class LateHead(Protocol):
+    """Chunks, of which a storage that can write the first one last can have it last."""
+
+    @property
+    def head_nbytes(self) -> int:
+        """How long the first chunk is."""
+
+    @property
+    def tail(self) -> Sequence[Buffer]:
+        """The others."""
+
+    def start(self) -> None:
+        """Begin to make the first one, in another thread."""
 
 
 class LoadedBlob:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from persicache.storage.blob import Buffer
+from persicache.storage.blob import Buffer, LateHead
 from persicache.storage.exchange import exchange
 from persicache.storage.folders import make_folders
 
@@ -107,8 +107,13 @@ class Draft:
         # Whatever the umask left of the mode; to look takes a tenth of the time of a change.
         if os.fstat(fd).st_mode & _MODE_BITS != _MODE:
             os.fchmod(fd, _MODE)
-        nbytes = sum(map(len, chunks))
-        if nbytes >= _JOIN_BELOW_NBYTES:
+        if type(chunks) is not list and isinstance(chunks, LateHead):
+            chunks.start()
+            os.lseek(fd, chunks.head_nbytes, os.SEEK_SET)
+            _write_all(fd, chunks.tail)
+            os.lseek(fd, 0, os.SEEK_SET)
+            _write_all(fd, chunks[:1])
+        elif (nbytes := sum(map(len, chunks))) >= _JOIN_BELOW_NBYTES:
             _write_all(fd, chunks)
         elif (written := os.write(fd, data := b"".join(chunks))) < nbytes:
             _write_all(fd, [memoryview(data)[written:]])
