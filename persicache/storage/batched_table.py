@@ -16,6 +16,7 @@ __all__ = ["BatchedTable"]
 
 _MOST_NBYTES: Final = 32 * 1024**2
 _GONE: Final = Change(None, "", 0.0)
+_new: Final = tuple.__new__  # a third of the time of Change(...), on the path of every set
 
 
 class BatchedTable:
@@ -72,8 +73,10 @@ class BatchedTable:
                 self.flush()
                 self._table.put(name, change, expect=expect)
             return
+        _, version, modified = change
         # The caller may change its buffers while they wait.
-        self._wait(name, Change([bytes(joined(change))], change.version, change.modified))
+        data = bytes(joined(change))
+        self._wait(name, _new(Change, ([data], version, modified)), len(data))
 
     def delete(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
         with self._lock:
@@ -82,7 +85,7 @@ class BatchedTable:
                 return self._table.delete(name, expect=expect)
             was_there = self.stat(name) is not None
             if was_there:
-                self._wait(name, _GONE)
+                self._wait(name, _GONE, 0)
             return was_there
 
     def apply(self, changes: Mapping[str, Change]) -> None:
@@ -112,10 +115,9 @@ class BatchedTable:
             self.flush()
             self._table.close()
 
-    def _wait(self, name: str, change: Change) -> None:
+    def _wait(self, name: str, change: Change, nbytes: int) -> None:
         with self._lock:
             before = self._waiting.get(name)
-            nbytes = 0 if change.chunks is None else len(joined(change))
             self._waiting[name] = change
             self._count += 1
             self._nbytes += nbytes

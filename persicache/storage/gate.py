@@ -13,6 +13,14 @@ __all__ = ["Gate"]
 class Gate:
     """Lets any number of threads in, and can be shut once all are out.
 
+    Attributes
+    ----------
+    inside : list of int
+        The threads that are inside, each as often as it entered. A path that can't afford the
+        context manager does by itself what that does.
+    keeper : int or None
+        The thread that shut it.
+
     Examples
     --------
     >>> gate = Gate()
@@ -26,16 +34,16 @@ class Gate:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside: set[int] = set()
-        self._keeper: int | None = None
+        self.inside: list[int] = []
+        self.keeper: int | None = None
 
     def __enter__(self) -> None:
         # Race: whoever enters says so and then looks for a keeper; a keeper says so and then
         # looks who is inside. So one of them sees the other, and no lock is needed to enter.
         me = threading.get_ident()
-        self._inside.add(me)
-        if self._keeper is not None and self._keeper != me:
-            self._wait(me)
+        self.inside.append(me)
+        if self.keeper is not None:
+            self.wait(me)
 
     def __exit__(
         self,
@@ -43,18 +51,28 @@ class Gate:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._inside.discard(threading.get_ident())
-        if self._keeper is not None:
-            with self._changed:
-                self._changed.notify_all()
+        self.inside.remove(threading.get_ident())
+        if self.keeper is not None:
+            self.tell()
 
-    def _wait(self, me: int) -> None:
+    def wait(self, me: int) -> None:
+        """Step back until the gate isn't shut, unless thread `me` shut it or was inside before.
+
+        A thread that is interrupted while it waits is not inside.
+        """
+        if self.inside.count(me) > 1:  # the keeper waits for it
+            return
         with self._changed:
-            while self._keeper is not None:
-                self._inside.discard(me)
+            while self.keeper not in {None, me}:
+                self.inside.remove(me)
                 self._changed.notify_all()
                 self._changed.wait()
-                self._inside.add(me)
+                self.inside.append(me)
+
+    def tell(self) -> None:
+        """Tell the keeper that a thread has left."""
+        with self._changed:
+            self._changed.notify_all()
 
     @contextlib.contextmanager
     def shut(self) -> Iterator[bool]:
@@ -64,15 +82,15 @@ class Gate:
         """
         me = threading.get_ident()
         with self._changed:
-            while self._keeper is not None:
+            while self.keeper is not None:
                 self._changed.wait()
-            alone = me not in self._inside
-            self._keeper = me
-            while len(self._inside) > (0 if alone else 1):
+            alone = me not in self.inside
+            self.keeper = me
+            while any(thread != me for thread in self.inside.copy()):
                 self._changed.wait()
         try:
             yield alone
         finally:
             with self._changed:
-                self._keeper = None
+                self.keeper = None
                 self._changed.notify_all()
