@@ -30,6 +30,8 @@ from persicache.storage.json_text import bytes_in, text_of
 from persicache.storage.sqlite_library import has_wal_reset_bug, interpreters_library
 from persicache.storage.sqlite_table import SqliteTable
 from persicache.storage.table import PAGE, Change, prefix_end
+from persicache.storage.table_place import place_of_url
+from persicache.storage.table_storage import TableStorage
 
 pytest.importorskip("lmdb")
 
@@ -379,6 +381,7 @@ def test_the_map_of_lmdb_is_grown_by_others(tmp_path):
     with opened(url, map_nbytes=MIB) as storage:
         storage.write("a", [b"x"])
         in_spawned(grow, [(url,)])
+        assert content(storage, "a") == b"x"
         assert storage.stat("large").nbytes == 8 * MIB
         in_spawned(grow, [(url,)])
         storage.write("b", [bytes(3 * MIB)])
@@ -465,6 +468,24 @@ def test_a_gate_waits_for_those_inside():
         assert not alone
 
 
+def test_a_gate_lets_those_inside_in_again():
+    gate = Gate()
+
+    def close():
+        with gate.shut() as alone:
+            return alone
+
+    with ThreadPoolExecutor(1) as pool:
+        with gate:
+            closing = pool.submit(close)
+            while gate.keeper is None:
+                time.sleep(0)
+            with gate:
+                pass
+            assert not closing.done()
+        assert closing.result(timeout=10)
+
+
 # Whose files
 
 
@@ -486,17 +507,26 @@ def test_files_are_private_whatever_the_umask(url, umask, tmp_path):
 
 
 def test_what_others_can_write_is_not_private(url, kind, tmp_path):
-    with opened(url) as storage:
+    now = [0.0]
+    storage = TableStorage(place_of_url(url, {}), durable=False, clock=lambda: now[0])
+
+    def is_private():
+        now[0] += 1  # in a moment as short as a loop's, it isn't looked at again
+        found = storage.is_private
+        assert storage.is_private_for("a") is storage.read("a").is_private is found
+        return found
+
+    with contextlib.closing(storage):
         storage.write("a", [b"x"])
         folder = tmp_path / "place"
         file = folder / "env" / "data.mdb" if kind == "lmdb" else folder / FILES[kind]
-        assert storage.is_private
+        assert is_private()
         file.chmod(0o620)
-        assert not storage.is_private
+        assert not is_private()
         file.chmod(0o600)
+        assert is_private()
         file.parent.chmod(0o777)
-        assert not storage.is_private
-        assert not storage.read("a").is_private
+        assert not is_private()
 
 
 def test_foreign_files_are_refused_and_left(kind, tmp_path):

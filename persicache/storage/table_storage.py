@@ -4,20 +4,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from persicache.errors import BackendError, BlobNotFound
 from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Known, Version
 from persicache.storage.loops import read_each, read_each_changed, remove_each, write_each
 from persicache.storage.names import check_expectation, check_name, check_prefix, head_version, is_name
 from persicache.storage.process import PerProcess
-from persicache.storage.table import Change, Row, RowInfo, Table
+from persicache.storage.table import Change, RowInfo, Table
 from persicache.storage.table_place import TablePlace, check_options, make_table
 
 __all__ = ["TableStorage"]
+
+_KNOWN_SECONDS: Final = 0.1  # in which only a loop asks twice
+_new: Final = tuple.__new__  # a third of the time of Change(...), on the path of every access
 
 
 class TableStorage:
@@ -36,6 +40,8 @@ class TableStorage:
     identify : callable, optional
         From the head of a blob to the version that it carries. Blobs that carry none get a
         random one.
+    clock : callable
+        Returns seconds, and never goes back.
 
     Examples
     --------
@@ -56,6 +62,7 @@ class TableStorage:
         durable: bool = True,
         storage_options: Mapping[str, Any] | None = None,
         identify: Identify | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._place = place
         self._durable = durable
@@ -64,6 +71,8 @@ class TableStorage:
         check_options(place, self._options)
         self._made = PerProcess(self._make)
         self._url = place.url
+        self._clock = clock
+        self._private_until = -math.inf
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (self._place, self._durable, self._options, self._identify)
@@ -85,14 +94,22 @@ class TableStorage:
 
     @property
     def is_private(self) -> bool:
-        return self._made.get().is_private()
+        # Looking at the file costs more than all else of a small set or get.
+        now = self._clock()
+        if now < self._private_until:
+            return True
+        is_private = self._made.get().is_private()
+        if is_private:
+            self._private_until = now + _KNOWN_SECONDS
+        return is_private
 
     def read(self, name: str) -> Blob:
         check_name(name)
         row = self._made.get().get(name)
         if row is None:
             raise BlobNotFound(name=name, place=self._url)
-        return _RowBlob(row, name, self)
+        data, version, modified = row
+        return _new(_RowBlob, (data, version, modified, name, self))
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         check_name(name)
@@ -158,6 +175,7 @@ class TableStorage:
         self._made.get().flush()
 
     def close(self) -> None:
+        self._private_until = -math.inf
         self._made.get().close()
 
     def _make(self) -> Table:
@@ -165,7 +183,7 @@ class TableStorage:
 
     def _change(self, chunks: Sequence[Buffer]) -> Change:
         version = head_version(self._identify, chunks) or os.urandom(16).hex()
-        return Change(chunks, version, time.time())
+        return _new(Change, (chunks, version, time.time()))
 
     def _info(self, name: str) -> RowInfo:
         check_name(name)
@@ -181,15 +199,14 @@ class TableStorage:
                 yield BlobInfo(info.name, info.nbytes, info.modified)
 
 
-class _RowBlob:
+class _RowBlob(NamedTuple):
     """A `Blob` that was read from a table."""
 
-    __slots__ = ("_name", "_storage", "buffer", "modified", "version")
-
-    def __init__(self, row: Row, name: str, storage: TableStorage) -> None:
-        self.buffer, self.version, self.modified = row
-        self._name = name
-        self._storage = storage
+    buffer: Buffer
+    version: Version
+    modified: float
+    name: str
+    storage: TableStorage
 
     def __repr__(self) -> str:
         return f"<RowBlob of {len(self.buffer)} bytes, version {self.version}>"
@@ -198,11 +215,11 @@ class _RowBlob:
     def stamp(self) -> object:
         # The same bytes, with the version that they carry, can be written twice; and whoever
         # tampers with them keeps the version, but not the time.
-        return self._storage.url, self._name, self.version, self.modified
+        return self.storage.url, self.name, self.version, self.modified
 
     @property
     def is_private(self) -> bool:
-        return self._storage.is_private
+        return self.storage.is_private
 
 
 def _rebuild(
