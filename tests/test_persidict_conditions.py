@@ -380,6 +380,10 @@ def test_a_home_or_a_bucket_is_not_cleared_by_mistake(s3, tmp_path, monkeypatch)
         d["sub", "k"] = 2
         with pytest.raises(ValueError, match="force=True"):
             d.clear()
+        with pytest.raises(ValueError, match="force=True"):
+            d.discard_many(["k"])
+        d["more"] = 3
+        d.discard_many(["more"], force=True)
         d.get_subdict("sub").clear()
         assert dict(d) == {"k": 1}
         d.clear(force=True)
