@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from persicache import PersiDict
+from persicache import ETAG_IS_THE_SAME, NEVER_RETRIEVE, PersiDict
 from persicache.mappings import persidict as persidict_module
 
 LATENCY_SECONDS = 0.030
@@ -67,3 +67,16 @@ def test_values_are_read_ahead_while_others_are_used(s3, d):
     n_read_ahead = len(s3.server.requests()) - 2
     assert n_read_ahead > 10
     assert len(set(values)) == 39
+
+
+def test_conditions_hold_for_more_than_s3fs_writes_at_once(s3, d):
+    large = np.zeros(13_500_000)  # 108 MB; s3fs would cut it into parts, which take no condition
+    d["a"] = large
+    before = d.etag("a")
+    d["a"] = large
+    s3.server.clear()
+    stale = d.set_item_if(
+        "a", value=large, condition=ETAG_IS_THE_SAME, expected_etag=before, retrieve_value=NEVER_RETRIEVE
+    )
+    assert not stale.condition_was_satisfied
+    assert [request.partition(" ")[0] for request in s3.server.requests()].count("POST") == 0
