@@ -118,5 +118,5 @@ def _trouble(made: Callable[[Path], contextlib.AbstractContextManager[Path]]) ->
             with made(Path(folder)):
                 return None
         except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", None) or b""
-            return f"nothing can be mounted here: {said.decode().strip() or error}"
+            said = (getattr(error, "stderr", None) or b"").decode().strip()
+            return f"nothing can be mounted here: {said.partition(chr(10))[0] or error}"
