@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
-import time
 import traceback
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 from persicache.errors import VersionConflict
@@ -64,17 +61,15 @@ def create(url: str, options: dict[str, Any], text: str, names: list[str]) -> in
     return won
 
 
-def count_up(url: str, options: dict[str, Any], times: int, pause_seconds: float = 0.0) -> None:
+def count_up(url: str, options: dict[str, Any], times: int) -> None:
     """Add one to the number in "counter", `times` times."""
     storage = open_storage(url, storage_options=options, durable=False)
     for _ in range(times):
-        for tries in count():
+        while True:
             blob = storage.read("counter")
             number = int(bytes(blob.buffer)) + 1
             try:
                 storage.write("counter", [str(number).encode()], expect=blob.version)
+                break
             except VersionConflict:
-                # Eight who retry at once would mostly see one another's conflicts.
-                time.sleep(random.uniform(0, min(2.0, pause_seconds * 2**tries)))
                 continue
-            break

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import pytest
-from test_storage_children import count_up, create, in_spawned
+from test_storage_children import create, in_spawned
 
 from persicache.errors import (
     BackendError,
@@ -380,13 +380,6 @@ def test_one_of_many_creates(s3):
     names = [f"n{i}" for i in range(20)]
     arguments = [(s3.url, s3.storage_options, f"text {i}", names) for i in range(4)]
     assert sum(in_spawned(create, arguments)) == 20
-
-
-@pytest.mark.timeout(600)  # some 6,700 requests to a server that takes 10 ms for each
-def test_eight_processes_lose_no_update(storage, s3):
-    storage.write("counter", [b"0"])
-    in_spawned(count_up, [(s3.url, s3.storage_options, 200, 0.1)] * 8)
-    assert storage.read("counter").buffer == b"1600"
 
 
 def test_a_file_of_chunks_reads_like_their_sum():
