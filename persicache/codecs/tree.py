@@ -109,8 +109,10 @@ def pack_tree(
     >>> unpack_tree(body, buffers)
     {'a': (1, 2.5)}
     """
-    packer = _Packer(frames, most_repeats)
     try:
+        if type(value) in _NATIVE:
+            return _dump(value), []
+        packer = _Packer(frames, most_repeats)
         body = _dump(packer.node(value, 0))
     except (ValueError, OverflowError, RecursionError) as error:
         # Too long for msgpack (4 GiB), or a tree too deep for it.

@@ -102,7 +102,7 @@ class Entries:
         extra: Mapping[str, Any] | None = None,
     ) -> Sequence[Buffer]:
         """Return the chunks of an entry."""
-        owner = Owner(key, where.text, self.place)
+        owner = _new(Owner, (key, where.text, self.place))
         return self.codec.encode(
             value,
             owner,
