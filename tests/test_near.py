@@ -19,6 +19,9 @@ from test_storage_children import in_fork, in_spawned
 
 from persicache import PersiDict
 from persicache.errors import BackendError, PersicacheWarning, UntrustedPickle
+from persicache.mappings.near import NearStorage
+from persicache.mappings.near_memory import MemoryCopies
+from persicache.storage import open_storage
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -548,6 +551,24 @@ def test_threads(near):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
+
+
+class Overtaken(MemoryCopies):
+    """Copies, of which a slower thread brings an older one whenever one was looked at."""
+
+    def load(self, name):
+        found = super().load(name)
+        self.keep(name, [b"old"], "the version of old", is_private=True)
+        return found
+
+
+def test_a_copy_that_nobody_asked_about_is_not_used():
+    inner, copies = open_storage(f"memory://{uuid.uuid4().hex}"), Overtaken(MIB)
+    storage = NearStorage(inner, copies, trusts=False)
+    for read in (storage.read, lambda name: dict(storage.read_many([name]))[name]):
+        storage.write("a", [b"new"])
+        assert read("a").buffer == b"new"
+        assert read("a").buffer == b"new"
 
 
 def test_a_home_directory(tmp_path, monkeypatch):
