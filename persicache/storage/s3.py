@@ -55,7 +55,8 @@ class S3Storage:
     their bytes, as entries have, are free of that.
 
     S3 doesn't tell whether it removed anything, so `remove` asks before. A conditional
-    removal whose answer got lost is reported as a conflict with nothing, once repeated.
+    removal whose answer got lost is a BackendError if the object is gone: nobody can tell who
+    removed it.
     """
 
     def __init__(self, url: str, *, storage_options: Mapping[str, Any] | None = None) -> None:

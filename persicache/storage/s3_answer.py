@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
-__all__ = ["Kind", "is_passing", "is_unsupported", "kind_of"]
+__all__ = ["Kind", "is_passing", "is_unsupported", "kind_of", "was_repeated"]
 
 Kind = Literal["absent", "conflict", "unchanged", "busy", "other"]
 
@@ -50,6 +50,16 @@ def is_passing(error: BaseException) -> bool:
 def is_unsupported(error: BaseException) -> bool:
     """Return whether the server says that it doesn't know such a request."""
     return _answer(error)[0] in _UNSUPPORTED
+
+
+def was_repeated(error: BaseException) -> bool:
+    """Return whether the client had sent the request before, and got no answer that it liked."""
+    responses: Iterator[Any] = (getattr(link, "response", None) for link in _chain(error))
+    return any(
+        response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+        for response in responses
+        if isinstance(response, dict)
+    )
 
 
 def _answer(error: BaseException) -> tuple[str, int]:

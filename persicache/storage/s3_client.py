@@ -10,11 +10,11 @@ from typing import Any, Final, NoReturn, TypeVar
 import fsspec
 import fsspec.asyn
 
-from persicache.errors import BlobNotFound, MissingDependency, VersionConflict
+from persicache.errors import BackendError, BlobNotFound, MissingDependency, VersionConflict
 from persicache.storage.blob import ABSENT, ANY, Blob, Buffer, Expectation, LoadedBlob, Version
 from persicache.storage.failure import failure
 from persicache.storage.inflight import IN_FLIGHT
-from persicache.storage.s3_answer import is_passing, kind_of
+from persicache.storage.s3_answer import is_passing, kind_of, was_repeated
 from persicache.storage.s3_body import body_of, received
 from persicache.storage.s3_lineage import Lineages, new_write_id
 from persicache.storage.secrets import secrets_in
@@ -72,9 +72,16 @@ class Bucket:
                 self._fs.close_session(self.loop, client)
 
     async def call(
-        self, method: str, *, chunks: Sequence[Buffer] | None = None, **arguments: Any
+        self,
+        method: str,
+        *,
+        chunks: Sequence[Buffer] | None = None,
+        passed: list[Exception] | None = None,
+        **arguments: Any,
     ) -> dict[str, Any]:
         """Send one request with `chunks` as its body; again if that may help.
+
+        What went wrong before it was sent again is put into `passed`.
 
         Raises
         ------
@@ -90,6 +97,8 @@ class Bucket:
             except Exception as error:
                 if again is None or not is_passing(error):
                     raise
+                if passed is not None:
+                    passed.append(error)
                 await asyncio.sleep(again)
             else:
                 self._exists = True
@@ -226,12 +235,19 @@ class Bucket:
 
     async def delete(self, key: str, *, name: str, expect: Expectation | Version = ANY) -> None:
         """Remove the object `key`, if `expect` holds; S3 doesn't tell whether there was one."""
+        passed: list[Exception] = []
         try:
-            await self.call("delete_object", Key=key, **condition(expect))
-        except Exception as error:  # noqa: BLE001 - as in get
+            await self.call("delete_object", Key=key, passed=passed, **condition(expect))
+        except Exception as error:
             if expect is ANY or kind_of(error) not in {"conflict", "absent"}:
                 await self.refuse(error, name=name, action="remove")
-            raise self._conflict(name, expect, await self.version(key, name=name)) from None
+            actual = await self.version(key, name=name)
+            if actual is None and (passed or was_repeated(error)):
+                # Race: whose removal it was nobody can tell. That there was nothing would be wrong
+                # if it was this one: who takes a value by removing it would lose it unseen.
+                cause = "an answer was lost; it is gone, by this request or by somebody else's"
+                raise BackendError(place=self._place, action=f"remove {name!r}", cause=cause) from error
+            raise self._conflict(name, expect, actual) from None
 
     async def version(self, key: str, *, name: str) -> Version | None:
         """Return the ETag of the object `key`, None if there is none."""
