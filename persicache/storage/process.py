@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import fsspec.asyn
 
@@ -16,6 +17,17 @@ T = TypeVar("T")
 # for ever, and the child would inherit a loop without the thread that runs it.
 os.register_at_fork(after_in_child=fsspec.asyn.reset_lock)
 
+_all: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()
+_inherited: list[object] = []
+
+
+def _disown() -> None:
+    _inherited.extend(each.pop() for each in list(_all))
+
+
+# As a fork goes by, rather than by a look at the process's number in every call.
+os.register_at_fork(after_in_child=_disown)
+
 
 class PerProcess(Generic[T]):
     """The result of `make`, made when a process first asks for it.
@@ -25,26 +37,32 @@ class PerProcess(Generic[T]):
     make : callable
         Makes it. Threads that ask at once may each make one; all get the same.
 
+    Attributes
+    ----------
+    own : object or None
+        This process's own, None if it has none yet: for those who can't afford a call.
+
     Notes
     -----
     What a forked child inherits from its parent is kept, not dropped: its finalizers would talk
     to the parent's servers through the parent's sockets.
     """
 
-    __slots__ = ("_made", "_make")
+    own: T | None = None
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._made: dict[int, T] = {}
+        _all.add(self)
 
     def get(self) -> T:
         """Return this process's own."""
-        pid = os.getpid()
-        try:
-            return self._made[pid]
-        except KeyError:
-            return self._made.setdefault(pid, self._make())
+        own = self.own
+        if own is None:
+            # Race: of several threads the first one wins, since this is one step.
+            own = vars(self).setdefault("own", self._make())
+        return own
 
     def pop(self) -> T | None:
         """Forget this process's own, and return it if there was one."""
-        return self._made.pop(os.getpid(), None)
+        own: T | None = vars(self).pop("own", None)
+        return own

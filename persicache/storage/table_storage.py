@@ -105,7 +105,7 @@ class TableStorage:
 
     def read(self, name: str) -> Blob:
         check_name(name)
-        row = self._made.get().get(name)
+        row = (self._made.own or self._made.get()).get(name)
         if row is None:
             raise BlobNotFound(name=name, place=self._url)
         data, version, modified = row
@@ -113,9 +113,10 @@ class TableStorage:
 
     def write(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version = ANY) -> Version:
         check_name(name)
-        check_expectation(expect)
+        if expect is not ANY:
+            check_expectation(expect)
         change = self._change(chunks)
-        self._made.get().put(name, change, expect=expect)
+        (self._made.own or self._made.get()).put(name, change, expect=expect)
         return change.version
 
     def remove(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
