@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from persicache.errors import BackendError, MissingDependency
 from persicache.storage.gate import Gate
 from persicache.storage.private_file import create_private
+from persicache.storage.table import own_copy
 
 if TYPE_CHECKING:
     import lmdb
@@ -117,8 +118,8 @@ class Environment:
             self._tables[key] = found
         return found
 
-    def get(self, key: bytes, name: bytes, view: Callable[[memoryview], T]) -> T | None:
-        """Return what `view` makes of the value of `name` in the table `key`, None if there is none."""
+    def get(self, key: bytes, name: bytes) -> bytes | bytearray | None:
+        """Return a copy of the value of `name` in the table `key`, None if there is none."""
         # As `read` does, without all that a context manager and a function of its own would cost.
         me = threading.get_ident()
         gate = self.gate
@@ -132,8 +133,8 @@ class Environment:
                 # Positional, which is half the time: no parent, no writing, views instead of copies.
                 transaction = self._environment.begin(table, None, False, True)  # noqa: FBT003
                 try:
-                    value = transaction.get(name)
-                    return None if value is None else view(value)
+                    view = transaction.get(name)
+                    return None if view is None else own_copy(view)
                 finally:
                     transaction.abort()
         except (self._lmdb.MapResizedError, self._lmdb.ReadersFullError):
@@ -142,12 +143,12 @@ class Environment:
             inside.remove(me)
             if gate.keeper is not None:
                 gate.tell()
-        return self.read(key, lambda transaction, _: self._get(transaction, name, view), None)
+        return self.read(key, lambda transaction, _: self._get(transaction, name), None)
 
     @staticmethod
-    def _get(transaction: Any, name: bytes, view: Callable[[memoryview], T]) -> T | None:
-        value = transaction.get(name)
-        return None if value is None else view(value)
+    def _get(transaction: Any, name: bytes) -> bytes | bytearray | None:
+        view = transaction.get(name)
+        return None if view is None else own_copy(view)
 
     def read(self, key: bytes, work: Callable[[lmdb.Transaction[Any], Any], T], default: T) -> T:
         """Return what `work` makes of a transaction and the table `key`, `default` if there is none."""

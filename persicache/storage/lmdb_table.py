@@ -16,12 +16,11 @@ from typing import Any, Final, TypeAlias, TypeVar
 from blake3 import blake3
 
 from persicache.errors import BackendError, VersionConflict
-from persicache.storage.blob import ANY, Expectation, Version
-from persicache.storage.contents import MAP_FROM_NBYTES
+from persicache.storage.blob import ANY, Buffer, Expectation, Version
 from persicache.storage.failure import failure
 from persicache.storage.lmdb_environment import Environment, data_file, enter, leave, library
 from persicache.storage.private_file import is_private_file
-from persicache.storage.table import PAGE, Change, Row, RowInfo, check_row, own_copy
+from persicache.storage.table import PAGE, Change, Row, RowInfo, check_row
 
 __all__ = ["LmdbTable"]
 
@@ -86,10 +85,19 @@ class LmdbTable:
         try:
             if self._environment is None and self._is_missing():
                 return None
-            return (self._environment or self._made()).get(self._key, key, self._row)
+            raw = (self._environment or self._made()).get(self._key, key)
+            if raw is None:
+                return None
+            modified, after_version, after_name = self._parts(raw)
         except Exception as error:  # noqa: BLE001 - sorted out there
             trouble = self._failed(error, f"read {name!r}")
             raise trouble from trouble.__cause__
+        version = raw[_HEADER_NBYTES:after_version].decode("ascii")
+        if isinstance(raw, bytes):
+            return _new(Row, (raw[after_name:], version, modified))
+        # Which leaves the rest where it is.
+        del raw[:after_name]
+        return Row(raw, version, modified)
 
     def stat(self, name: str) -> RowInfo | None:
         key = _key(name)
@@ -220,7 +228,7 @@ class LmdbTable:
         actual = None if view is None else self._info(key, view).version
         check_row(name, self.place, expect=expect, actual=actual)
 
-    def _parts(self, view: bytes | memoryview) -> tuple[float, int, int]:
+    def _parts(self, view: Buffer) -> tuple[float, int, int]:
         """Return when it was written, and where the version and the name end."""
         if len(view) >= _HEADER_NBYTES:
             magic, modified, nversion, nname = _HEADER.unpack_from(view)
@@ -229,16 +237,6 @@ class LmdbTable:
                 return modified, end, end + nname
         cause = f"its table {self._table!r} was not made by persicache; choose another by ?table="
         raise BackendError(place=self.place, action="read the table", cause=cause)
-
-    def _row(self, view: memoryview) -> Row:
-        # The map changes under those who keep a view of it beyond the transaction.
-        if len(view) < MAP_FROM_NBYTES:
-            raw = bytes(view)
-            modified, after_version, after_name = self._parts(raw)
-            return _new(Row, (raw[after_name:], raw[_HEADER_NBYTES:after_version].decode(), modified))
-        modified, after_version, after_name = self._parts(view)
-        version = str(view[_HEADER_NBYTES:after_version], "ascii")
-        return Row(own_copy(view[after_name:]), version, modified)
 
     def _info(self, key: bytes, view: memoryview) -> RowInfo:
         modified, after_version, after_name = self._parts(view)

@@ -115,7 +115,7 @@ def joined(change: Change) -> Buffer:
     return change.chunks[0] if len(change.chunks) == 1 else b"".join(change.chunks)
 
 
-def own_copy(data: Buffer) -> Buffer:
+def own_copy(data: Buffer) -> bytes | bytearray:
     """Return a copy of `data`, writable if it is large."""
     return bytes(data) if len(data) < MAP_FROM_NBYTES else bytearray(data)
 
