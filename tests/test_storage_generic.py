@@ -119,6 +119,17 @@ def test_where_renames_dont_replace_the_value_is_written_all_the_same(tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_listing_sweeps_what_killed_writers_left(tmp_path):
+    storage = open_storage(f"dir::file://{tmp_path}")
+    storage.write("d/a", [b"x"])
+    for age_seconds, name in ((0, ".tmp-1-new"), (100_000, ".tmp-1-old"), (100_000, ".notes")):
+        (tmp_path / "d" / name).write_bytes(b"half")
+        then = time.time() - age_seconds
+        os.utime(tmp_path / "d" / name, (then, then))
+    assert [info.name for info in storage.scan()] == ["d/a"]
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [".notes", ".tmp-1-new", "a"]
+
+
 def test_a_filesystem_without_renames_is_written_at_once():
     storage = open_storage("simplecache::memory://no-renames")
     storage.write("d/a", [b"old"])

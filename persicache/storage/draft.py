@@ -21,10 +21,20 @@ from persicache.storage.blob import Buffer, LateHead
 from persicache.storage.exchange import exchange
 from persicache.storage.folders import make_folders
 
-__all__ = ["DRAFT_PREFIX", "HAS_NAMELESS", "Draft", "create_file", "draft_name", "is_abandoned"]
+__all__ = [
+    "DRAFT_PREFIX",
+    "HAS_NAMELESS",
+    "OLD_DRAFT_SECONDS",
+    "Draft",
+    "create_file",
+    "draft_name",
+    "is_abandoned",
+]
 
 #: What the names of drafts begin with.
 DRAFT_PREFIX: Final = ".tmp-"
+#: Older than a day, no draft is one that is still being written.
+OLD_DRAFT_SECONDS: Final = 86_400.0
 
 _CREATE: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _NAMELESS: Final = getattr(os, "O_TMPFILE", 0) | os.O_WRONLY | os.O_CLOEXEC

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from persicache.storage.blob import (
     Version,
 )
 from persicache.storage.contents import MAP_FROM_NBYTES
-from persicache.storage.draft import create_file, draft_name
+from persicache.storage.draft import DRAFT_PREFIX, OLD_DRAFT_SECONDS, create_file, draft_name
 from persicache.storage.failure import failure
 from persicache.storage.filesystem import (
     check_protocols,
@@ -253,6 +254,8 @@ class FsspecStorage:
             for info in infos:
                 component = info["name"].rstrip("/").rpartition("/")[2]
                 if is_component(component) is None:
+                    if component.startswith(DRAFT_PREFIX):
+                        _drop_if_old(filesystem, info)
                     continue
                 if info["type"] == "directory":
                     pending.append(f"{folder}{component}/")
@@ -302,6 +305,14 @@ def _put(filesystem: Any, path: str, data: bytes) -> None:
         with contextlib.suppress(Exception):
             filesystem.rm_file(draft)
         raise
+
+
+def _drop_if_old(filesystem: Any, info: dict[str, Any]) -> None:
+    """Remove a draft that nobody can be writing any more."""
+    modified = modified_in(info)
+    if info["type"] == "file" and modified and time.time() - modified > OLD_DRAFT_SECONDS:
+        with contextlib.suppress(Exception):
+            filesystem.rm_file(info["name"])
 
 
 def _head(filesystem: Any, path: str, nbytes: int) -> bytes:

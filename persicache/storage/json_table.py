@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from persicache.errors import BackendError, VersionConflict
 from persicache.storage.blob import ANY, Expectation, Version
 from persicache.storage.contents import contents
-from persicache.storage.draft import Draft
+from persicache.storage.draft import OLD_DRAFT_SECONDS, Draft
 from persicache.storage.failure import failure
 from persicache.storage.files import READ_FLAGS, Stamp, irregular, stamp_of
 from persicache.storage.folders import sync_folder
@@ -30,7 +30,6 @@ from persicache.storage.table import Change, Row, RowInfo, check_row, joined, ow
 __all__ = ["JsonTable"]
 
 _MODE: Final = 0o600
-_DAY_SECONDS: Final = 86_400.0
 _TICK_SECONDS: Final = 0.05
 # The machine and the process that wrote it, and a number; a machine that can't be told has no name.
 _is_draft = re.compile(r"\.tmp-(?:[0-9a-f]{12}-)?\d+-[0-9a-f]{16}").fullmatch
@@ -237,7 +236,7 @@ class JsonTable:
         self._has_swept = True
         with contextlib.suppress(OSError), os.scandir(self._folder) as found:
             for file in found:
-                if _is_draft(file.name) and time.time() - file.stat().st_mtime > _DAY_SECONDS:
+                if _is_draft(file.name) and time.time() - file.stat().st_mtime > OLD_DRAFT_SECONDS:
                     os.unlink(file.path)
 
     @contextlib.contextmanager

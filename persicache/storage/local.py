@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from persicache.errors import BackendError, BlobNotFound, ConditionsUnsupported
 from persicache.storage.blob import ANY, Blob, BlobInfo, Buffer, Expectation, Identify, Known, Version
 from persicache.storage.contents import MAP_FROM_NBYTES, contents
-from persicache.storage.draft import DRAFT_PREFIX, is_abandoned
+from persicache.storage.draft import DRAFT_PREFIX, OLD_DRAFT_SECONDS, is_abandoned
 from persicache.storage.failure import failure
 from persicache.storage.file_blob import Facts, FileBlob
 from persicache.storage.files import READ_FLAGS, Files, irregular, unlink_at
@@ -26,7 +26,6 @@ from persicache.storage.walk import walk
 
 __all__ = ["LocalStorage"]
 
-_DAY_SECONDS: Final = 86_400.0
 S_IFMT: Final = 0o170000  # the part of a mode that says what kind of file it is
 
 
@@ -223,7 +222,7 @@ class LocalStorage:
     def close(self) -> None:
         self._folders.forget()
 
-    def sweep(self, *, older_than_seconds: float = _DAY_SECONDS) -> int:
+    def sweep(self, *, older_than_seconds: float = OLD_DRAFT_SECONDS) -> int:
         """Remove the drafts that killed writers left behind; return how many.
 
         Parameters
@@ -243,7 +242,7 @@ class LocalStorage:
         with self._trouble("list the blobs"):
             for name, status in walk(self._folders, prefix):
                 if _is_draft(name):
-                    self._drop_if_old(name, status, _DAY_SECONDS)
+                    self._drop_if_old(name, status, OLD_DRAFT_SECONDS)
                 else:
                     yield BlobInfo(name, status.st_size, status.st_mtime)
 
