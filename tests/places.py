@@ -24,6 +24,8 @@ class Place:
         Of its filesystem.
     durable : bool
         Whether it is opened as durable.
+    near : int, optional
+        For how many bytes of copies there is room in front of it.
     swaps : bool
         Whether it can compare and swap.
     is_shared : bool
@@ -36,6 +38,7 @@ class Place:
     url: str
     options: dict[str, Any] = field(default_factory=dict)
     durable: bool = False
+    near: int | None = None
     swaps: bool = True
     is_shared: bool = True
     waits: bool = False
@@ -52,12 +55,13 @@ class Place:
             s3 = request.getfixturevalue("s3")
             url = f"{s3.url}/{own}"
             options |= s3.storage_options
-        return {"url": url, "durable": self.durable, "storage_options": options}
+        return {"url": url, "durable": self.durable, "near": self.near, "storage_options": options}
 
 
 PLACES = [
     Place("directory", "{folder}"),
     Place("durable", "{folder}", durable=True),
+    Place("near", "{folder}", near=100_000),
     Place("memory", "memory://{own}", is_shared=False),
     Place("s3", "s3://"),
     Place("sqlite", "{folder}/x.db"),
