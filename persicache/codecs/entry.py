@@ -181,9 +181,12 @@ class EntryCodec:
     def decode(self, source: Source, owner: Owner) -> Decoded:
         key, text, place = owner
         data = source.buffer
-        opened = envelope.open_envelope(
-            data, self._ad + text.encode(), key=key, place=place, signing_keys=self._keys
-        )
+        ad = self._ad + text.encode()
+        if type(data) is bytes and not self._keys:
+            plain = envelope.open_plain(data, ad, TREE)
+            if plain is not None:
+                return _new(Decoded, (self._load_tree(plain[0], [], owner), plain[1]))
+        opened = envelope.open_envelope(data, ad, key=key, place=place, signing_keys=self._keys)
         body, buffers = opened.body, []
         if opened.n_buffers:
             buffers = self._buffers(source, opened, owner)

@@ -66,6 +66,7 @@ __all__ = [
     "hashed",
     "identify",
     "open_envelope",
+    "open_plain",
     "peek_metadata",
     "seal",
 ]
@@ -77,6 +78,9 @@ SIGNED: Final = 1
 BODY_IN_BUFFER: Final = 2
 ALL_FLAGS: Final = 3
 HEADER: Final = Struct("<8sBBBBI16sQQQd")
+#: The end of a header, and how one of an entry with neither flags nor buffers starts, by codec.
+SIZES: Final = Struct("<QQQd")
+PLAIN_STARTS: Final = [MAGIC + bytes([VERSION, 0, codec, 0]) + bytes(4) for codec in range(256)]
 RECORD: Final = Struct("<QQB15s32s")
 LENGTH: Final = Struct("<I")
 HEAD_NBYTES: Final = 128
@@ -174,13 +178,23 @@ def seal(
     new_write_id : callable
         From a number of bytes to as many that nobody else will draw.
     """
+    write_id = new_write_id(16)
+    if not buffers and len(body) < COMPRESSIBLE_NBYTES:
+        # Most entries; in half the time.
+        after = metadata + body
+        sizes = (len(metadata), len(body), HEAD_NBYTES + len(after))
+        header = HEADER.pack(
+            MAGIC, VERSION, SIGNED if signing_key else 0, codec, 0, 0, write_id, *sizes, cost_seconds
+        )
+        digest = blake3(ad + header + after).digest()
+        return [header + digest + _mac(digest, signing_key) + after]
     flags = SIGNED if signing_key else 0
     if compression and len(body) >= COMPRESSIBLE_NBYTES:
         flags |= BODY_IN_BUFFER
         buffers, body = [*buffers, body], b""
     packed = [(*compressions.compress(buffer, compression), len(buffer)) for buffer in buffers]
     head_nbytes = HEAD_NBYTES + len(packed) * RECORD.size + len(metadata)
-    total = end = head_nbytes + len(body)
+    total = head_nbytes + len(body)
     tail: list[Buffer] = [body] if body else []
     for buffer, _, _ in packed:
         start = aligned(total)
@@ -189,37 +203,24 @@ def seal(
         if len(buffer):
             tail.append(buffer)
         total = start + len(buffer)
-    write_id = new_write_id(16)
 
     def head() -> bytes:
         table = b"".join(
             RECORD.pack(len(buffer), raw_nbytes, used, NO_RESERVE, hashed(buffer))
             for buffer, used, raw_nbytes in packed
         )
-        header = HEADER.pack(
-            MAGIC,
-            VERSION,
-            flags,
-            codec,
-            0,
-            len(packed),
-            write_id,
-            len(metadata),
-            len(body),
-            total,
-            cost_seconds,
-        )
-        lead = table + metadata
-        if end < SMALL_NBYTES:
-            digest = blake3(ad + header + lead + body).digest()
-        else:
-            digest = _digest(ad, header, lead, body)
-        mac = blake3(digest, key=signing_key).digest() if signing_key else NO_MAC
-        return header + digest + mac + lead
+        sizes = (len(metadata), len(body), total)
+        header = HEADER.pack(MAGIC, VERSION, flags, codec, 0, len(packed), write_id, *sizes, cost_seconds)
+        digest = _digest(ad, header, table, metadata, body)
+        return header + digest + _mac(digest, signing_key) + table + metadata
 
     if total >= LATE_FROM_NBYTES:
         return LateHead(head_nbytes, tail, head)
     return [head(), *tail]
+
+
+def _mac(digest: bytes, signing_key: bytes | None) -> bytes:
+    return NO_MAC if signing_key is None else blake3(digest, key=signing_key).digest()
 
 
 def _digest(*parts: Buffer) -> bytes:
@@ -286,6 +287,24 @@ def open_envelope(
     return _new(
         Envelope, (codec, bool(flags & SIGNED), cost, digest, n, bool(flags & BODY_IN_BUFFER), body, end)
     )
+
+
+def open_plain(data: bytes, ad: bytes, codec: int) -> tuple[bytes, float] | None:
+    """Return body and cost of a small entry of a codec, as most are; None for any other.
+
+    Such an entry has neither buffers nor a signature. None says nothing about the entry:
+    `open_envelope` knows what is wrong with it, if anything is. This takes half its time.
+    """
+    nbytes = len(data)
+    if not HEAD_NBYTES <= nbytes < SMALL_NBYTES or data[:16] != PLAIN_STARTS[codec]:
+        return None
+    meta_nbytes, body_nbytes, total, cost = SIZES.unpack_from(data, 32)
+    start = HEAD_NBYTES + meta_nbytes
+    if not total == nbytes == start + body_nbytes:
+        return None
+    if data[64:HEAD_NBYTES] != blake3(ad + data[:64] + data[HEAD_NBYTES:]).digest() + NO_MAC:
+        return None
+    return data[start:], cost
 
 
 def _wrong_header(magic: bytes, version: int) -> _Corrupt:

@@ -29,10 +29,10 @@ class Facts(NamedTuple):
     identify: Identify | None
 
 
-class FileBlob:
+class FileBlob(NamedTuple):
     """A `Blob` that was read from a file.
 
-    Parameters
+    Attributes
     ----------
     buffer : Buffer
         The bytes.
@@ -42,25 +42,16 @@ class FileBlob:
         Its name.
     facts : Facts
         How to find out more.
-    is_private : bool, optional
-        Whether nobody but this user could have written them, if that is known.
+    was_private : bool or None
+        Whether nobody but this user could have written them, if that was asked when they were
+        read.
     """
 
-    __slots__ = ("_facts", "_is_private", "_name", "_status", "buffer")
-
-    def __init__(
-        self,
-        buffer: Buffer,
-        status: os.stat_result,
-        name: str,
-        facts: Facts,
-        is_private: bool | None = None,  # noqa: FBT001 - on the path of every read
-    ) -> None:
-        self.buffer = buffer
-        self._status = status
-        self._name = name
-        self._facts = facts
-        self._is_private = is_private
+    buffer: Buffer
+    status: os.stat_result
+    name: str
+    facts: Facts
+    was_private: bool | None
 
     def __repr__(self) -> str:
         return f"<FileBlob of {len(self.buffer)} bytes, version {self.version}>"
@@ -68,21 +59,21 @@ class FileBlob:
     @property
     def version(self) -> Version:
         # Found in the head, which no codec hands out, so that it is what it was when read.
-        identify = self._facts.identify
+        identify = self.facts.identify
         carried = None if identify is None else identify(self.buffer)
-        return stamp_version(stamp_of(self._status)) if carried is None else carried
+        return stamp_version(stamp_of(self.status)) if carried is None else carried
 
     @property
     def modified(self) -> float:
-        return self._status.st_mtime
+        return self.status.st_mtime
 
     @property
     def stamp(self) -> object:
         # What others can write they can change through a map of theirs, which no time shows.
-        return stamp_of(self._status) if self.is_private else None
+        return stamp_of(self.status) if self.is_private else None
 
     @property
     def is_private(self) -> bool:
-        if self._is_private is None:
-            self._is_private = self._facts.is_private_file(self._status, self._name)
-        return self._is_private
+        if self.was_private is None:
+            return self.facts.is_private_file(self.status, self.name)
+        return self.was_private

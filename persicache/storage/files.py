@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -59,35 +58,45 @@ class Files:
         """Store `chunks` as `name` if `expect` holds, and return the new version."""
         check_expectation(expect)
         folder, _, last = name.rpartition("/")
+        spot = self._folders.at(folder)
+        if spot is not None:
+            return self._publish_at(spot, last, name, chunks, expect)
         with self._folders.entered(folder, make=True, durable=self._durable) as spot:
-            path = spot.path(last)
-            is_new = expect is ABSENT or (expect is ANY and not os.access(path, os.F_OK, dir_fd=spot.fd))
-            # What must survive a power cut goes the way that all filesystems know well.
-            if is_new and HAS_NAMELESS and not self._durable:
-                with contextlib.suppress(FileExistsError):  # Race: another made it meanwhile
-                    if version := self._publish_new(spot, path, chunks):
-                        return version
-            with Draft(spot.directory, durable=self._durable, fd=spot.fd) as draft:
-                draft.fill(chunks)
-                if expect is ANY:
-                    # Race: whoever compares and swaps holds this lock alone. Without it a write
-                    # could fall between their look and their replacement, and be lost.
-                    with self._locks.shared(name):
-                        draft.replace(path)
-                elif expect is ABSENT:
-                    self._create(draft, name, path)
-                else:
-                    self._swap(draft, name, path, expect)
-                return self._version(draft, chunks)
+            return self._publish_at(spot, last, name, chunks, expect)
+
+    def _publish_at(
+        self, spot: Spot, last: str, name: str, chunks: Sequence[Buffer], expect: Expectation | Version
+    ) -> Version:
+        path = spot.path(last)
+        is_new = expect is ABSENT or (expect is ANY and not os.access(path, os.F_OK, dir_fd=spot.fd))
+        # What must survive a power cut goes the way that all filesystems know well.
+        if is_new and HAS_NAMELESS and not self._durable:
+            version = self._publish_new(spot, path, chunks)
+            if version is not None:
+                return version
+        with Draft(spot.directory, durable=self._durable, fd=spot.fd) as draft:
+            draft.fill(chunks)
+            if expect is ANY:
+                # Race: whoever compares and swaps holds this lock alone. Without it a write
+                # could fall between their look and their replacement, and be lost.
+                with self._locks.shared(name):
+                    draft.replace(path)
+            elif expect is ABSENT:
+                self._create(draft, name, path)
+            else:
+                self._swap(draft, name, path, expect)
+            return self._version(draft, chunks)
 
     def _publish_new(self, spot: Spot, path: str, chunks: Sequence[Buffer]) -> Version | None:
-        """Store `chunks` where there is nothing; None if this filesystem can't do so."""
+        """Store `chunks` where there is nothing; None if there is something, or it can't be done so."""
         try:
             with Draft(spot.directory, durable=self._durable, fd=spot.fd, nameless=True) as draft:
                 draft.fill(chunks)
                 # Race: needs no lock, as in `_create`.
                 draft.link(path)
                 return self._version(draft, chunks)
+        except FileExistsError:  # Race: another made it meanwhile
+            return None
         except OSError as error:
             if error.errno not in _NO_NAMELESS:
                 raise

@@ -19,6 +19,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ENTER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _KNOWN_SECONDS: Final = 0.1  # in which only a loop asks twice
 _MOST_KNOWN: Final = 4096
+_new: Final = tuple.__new__  # a third of the time of Spot(...), on the path of every set
 
 
 def make_folders(path: str, *, durable: bool = False) -> None:
@@ -146,6 +147,12 @@ class Folders:
         finally:
             os.close(fd)
 
+    def at(self, folder: str) -> Spot | None:
+        """Return the spot `folder` if its path is safe to use, and it needn't be entered."""
+        if not folder:
+            return _new(Spot, (self.root, None))
+        return _new(Spot, (f"{self.root}/{folder}", None)) if self._is_ours(folder) else None
+
     @contextlib.contextmanager
     def entered(self, folder: str, *, make: bool = False, durable: bool = False) -> Iterator[Spot]:
         """Give the spot `folder`.
@@ -166,8 +173,9 @@ class Folders:
             FileNotFoundError or NotADirectoryError if there is none; ELOOP if a link that
             somebody else could have planted is on the way.
         """
-        if not folder or self._is_ours(folder):
-            yield Spot(f"{self.root}/{folder}" if folder else self.root, None)
+        spot = self.at(folder)
+        if spot is not None:
+            yield spot
             return
         fd = self._descend(folder, make=make, durable=durable)
         try:

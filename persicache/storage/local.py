@@ -26,6 +26,7 @@ from persicache.storage.walk import walk
 
 __all__ = ["LocalStorage"]
 
+_new: Final = tuple.__new__  # a third of the time of FileBlob(...), on the path of every read
 S_IFMT: Final = 0o170000  # the part of a mode that says what kind of file it is
 
 
@@ -123,7 +124,7 @@ class LocalStorage:
             self._refuse(error, name)
         finally:
             os.close(fd)
-        return FileBlob(buffer, status, name, self._facts, private)
+        return _new(FileBlob, (buffer, status, name, self._facts, private))
 
     def read_head(self, name: str, nbytes: int) -> bytes:
         check_name(name)
