@@ -38,7 +38,7 @@ _ESCAPES: Final = tuple(
     for byte in range(256)
 )
 
-_ESCAPED: Final = re.compile(rb"=([0-9a-f]{2})|!([a-z])|([a-z0-9_.-])")
+_ESCAPED: Final = re.compile(rb"=([0-9a-f]{2})|!([a-z])|([a-z0-9_.-]+)")
 
 # Windows refuses these names, with any extension and in any directory.
 _NEEDS_TAG: Final = re.compile(r"-|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|\Z)|\Z")
