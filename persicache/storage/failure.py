@@ -1,16 +1,21 @@
 """The error that a place's trouble becomes: a `BackendError` with its cause."""
 
+# ruff: noqa: PTH110, PTH120 - a str is what comes
+
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 from collections.abc import Collection, Iterator
 from typing import Final
 
 from persicache.errors import BackendError, ReadOnlyPlace
 from persicache.storage.secrets import redact_text
 
-__all__ = ["failure"]
+__all__ = ["failure", "full_disk"]
 
+_FULL_NBYTES: Final = 256 * 1024  # a file of shared memory that SQLite makes takes 32 KiB
 _REFUSALS: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -43,6 +48,20 @@ def failure(
     error = kind(place=place, action=action, cause=cause)
     error.__cause__ = cause
     return error
+
+
+def full_disk(path: str, error: BaseException) -> OSError | None:
+    """Return what to say of a file's trouble if its disk is full; None if it isn't.
+
+    Libraries that keep databases in files take a full disk for a broken one.
+    """
+    try:
+        free_nbytes = shutil.disk_usage(path if os.path.exists(path) else os.path.dirname(path)).free
+    except OSError:
+        return None
+    if free_nbytes >= _FULL_NBYTES:
+        return None
+    return OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({error})")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

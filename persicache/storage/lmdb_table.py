@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from persicache.errors import BackendError, VersionConflict
 from persicache.storage.blob import ANY, Buffer, Expectation, Version
-from persicache.storage.failure import failure
+from persicache.storage.failure import failure, full_disk
 from persicache.storage.lmdb_environment import Environment, data_file, enter, leave, library
 from persicache.storage.private_file import is_private_file
 from persicache.storage.table import PAGE, Change, Row, RowInfo, check_row
@@ -251,7 +251,8 @@ class LmdbTable:
         if isinstance(error, OSError):
             return failure(error, place=self.place, action=action)
         if isinstance(error, library().Error):
-            trouble = failure(_as_os_error(error), place=self.place, action=action)
+            told = full_disk(self.place, error) or _as_os_error(error)
+            trouble = failure(told, place=self.place, action=action)
             trouble.__cause__ = error
             return trouble
         return error

@@ -19,7 +19,7 @@ from typing import Final
 from persicache.errors import BackendError, ReadOnlyPlace
 from persicache.storage.blob import ANY, Expectation, Version
 from persicache.storage.contents import MAP_FROM_NBYTES
-from persicache.storage.failure import failure
+from persicache.storage.failure import failure, full_disk
 from persicache.storage.files import irregular
 from persicache.storage.lock_file import LockFile
 from persicache.storage.private_file import create_private, is_private_file
@@ -349,7 +349,8 @@ class SqliteTable:
             raise trouble from trouble.__cause__
         except self._sqlite().error as error:
             kind = ReadOnlyPlace if primary_code(error) == _READ_ONLY else BackendError
-            raise kind(place=self.place, action=action, cause=error) from error
+            cause = full_disk(self._path, error) or error
+            raise kind(place=self.place, action=action, cause=cause) from error
 
 
 def _values(name: str, change: Change) -> tuple[object, ...]:
