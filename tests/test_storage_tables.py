@@ -1103,3 +1103,19 @@ def test_times_and_keys_of_files(filesystem):
     assert filesystem.cat_file("a") == b""
     filesystem.mv("a", "b")
     assert filesystem.find("") == ["b"]
+
+
+def test_an_environment_cut_short_kills_nobody(tmp_path):
+    url = f"lmdb://{tmp_path}/env?table=t"
+    with contextlib.closing(open_storage(url, durable=False)) as storage:
+        storage.write_many({f"k{i}": [b"x" * 100] for i in range(300)})
+    os.truncate(tmp_path / "env" / "data.mdb", 2 * 4096)  # as a power cut can do
+
+    def child():
+        with contextlib.closing(open_storage(url, durable=False)) as left:
+            with contextlib.suppress(BlobNotFound, BackendError):
+                left.read("k1")
+            with pytest.raises(BackendError, match="CORRUPTED"):
+                left.write("next", [b"x"])
+
+    in_fork(child)

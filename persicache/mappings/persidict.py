@@ -92,7 +92,10 @@ class PersiDict(MutableMapping[Any, V]):
     base_class_for_values : type, optional
         Of which every value must be an instance: others raise TypeError, set or read.
     durable : bool, default True
-        Whether a value that was set survives a power cut; if not, it survives the process.
+        Whether a value that was set survives a power cut. If not, it survives the process; and a
+        power cut can cost what was set in the last half minute, the values that it replaced
+        included. Files of plain formats can then be cut short, which "text" and "bytes" can't
+        tell; an LMDB environment can be lost as a whole.
     compression : {None, "lz4", "zstd"}, default None
         For large parts of new values.
     signing_key : str, bytes or a sequence of these, optional

@@ -224,6 +224,7 @@ class Environment:
                 for name in ("data.mdb", "lock.mdb"):
                     create_private(os.path.join(self.path, name), durable=self._durable)
             environment = self._lmdb.open(self.path, **options)
+            self._lengthen(environment)
         except (OSError, self._lmdb.Error) as error:
             if not _is_refusal(error) or not os.path.exists(data_file(self.path)):
                 raise
@@ -233,6 +234,19 @@ class Environment:
         if environment.flags().get("lock", True):
             environment.reader_check()
         return environment
+
+    def _lengthen(self, environment: Any) -> None:
+        # Crash: what isn't durable can survive a power cut in part. Where the pages that others
+        # lead to lie beyond the end of the file, reading them would kill the process (SIGBUS);
+        # of an empty one LMDB says that it is damaged.
+        nbytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        path = data_file(self.path)
+        if os.path.getsize(path) < nbytes:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.posix_fallocate(fd, 0, nbytes)  # never shortens what another process writes to
+            finally:
+                os.close(fd)
 
 
 def enter(path: str, user: object, *, durable: bool, map_nbytes: int | None = None) -> Environment:
