@@ -480,3 +480,25 @@ def test_many_are_read_and_written_at_once(storage, s3):
     storage.remove_many(names)
     assert len(s3.server.requests()) == 1
     assert not {info.name for info in storage.scan()} & set(names)
+
+
+def test_places_of_one_server_share_their_connections(s3, storage):
+    other = open_storage(f"{s3.url}/other", storage_options=s3.storage_options)
+    other.write("a", [b"x"])
+    assert other._client.get()._fs is storage._client.get()._fs
+    storage.close()
+    assert other.read("a").buffer == b"x"
+    other.close()
+    assert storage.read("warm").buffer == b"x"
+    elsewhere = {**s3.storage_options, "client_kwargs": {"region_name": "eu-west-1"}}
+    apart = open_storage(s3.url, storage_options=elsewhere)
+    assert apart.read("warm").buffer == b"x"
+    assert apart._client.get()._fs is not storage._client.get()._fs
+    apart.close()
+
+
+def test_what_the_environment_says_is_heeded_by_whoever_comes_after(s3, monkeypatch, storage):
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    options = {name: value for name, value in s3.storage_options.items() if name not in {"key", "secret"}}
+    with pytest.raises(BackendError, match="nobody"):
+        open_storage(s3.url, storage_options=options).read("warm")

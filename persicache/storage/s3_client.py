@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 import fsspec
 import fsspec.asyn
 
-from persicache.errors import BackendError, BlobNotFound, MissingDependency, VersionConflict
+from persicache.errors import BackendError, BlobNotFound, VersionConflict
+from persicache.storage import s3_session
 from persicache.storage.blob import ABSENT, ANY, Blob, Buffer, Expectation, LoadedBlob, Version
 from persicache.storage.failure import failure
-from persicache.storage.inflight import IN_FLIGHT
 from persicache.storage.s3_answer import is_passing, kind_of, was_repeated
 from persicache.storage.s3_body import body_of, received
 from persicache.storage.s3_lineage import Lineages, new_write_id
@@ -51,7 +50,8 @@ class Bucket:
         self._secrets = secrets_in(options)
         self._exists = False
         self._lineages = Lineages()
-        self._fs = _make_filesystem(options)
+        self._session = s3_session.enter(options, self)
+        self._fs = self._session.filesystem
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -65,11 +65,8 @@ class Bucket:
         return result
 
     def close(self) -> None:
-        """Close the connections."""
-        client = self._fs._s3  # noqa: SLF001 - set once the first request was sent
-        if client is not None:
-            with contextlib.suppress(Exception):  # as good as closed
-                self._fs.close_session(self.loop, client)
+        """Close the connections, unless others use them."""
+        self._session.leave(self)
 
     async def call(
         self,
@@ -316,16 +313,3 @@ def _is_out_of_range(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def _make_filesystem(options: Mapping[str, Any]) -> Any:
-    # An earlier listing would hide what was written since, and a shared instance would
-    # bring its own; the default of 10 connections would keep our requests waiting.
-    config = {"max_pool_connections": IN_FLIGHT, **options.get("config_kwargs", {})}
-    uncached = {"use_listings_cache": False, "skip_instance_cache": True}
-    try:
-        filesystem = fsspec.filesystem("s3", **{**options, **uncached, "config_kwargs": config})
-    except ImportError as error:
-        raise MissingDependency(package="s3fs", extra="s3") from error
-    filesystem.retries = 1  # `Bucket.call` does it, with a fresh body
-    return filesystem
