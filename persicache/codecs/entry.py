@@ -150,7 +150,7 @@ class EntryCodec:
             **(extra or {}),
             "created": self._clock(),
             "key": owner.text,
-            "writer": _writer(),
+            "writer": _Writer.name,
         }
         return envelope.seal(
             codec=codec,
@@ -259,9 +259,16 @@ class EntryCodec:
         return str(text)
 
 
-def _writer() -> str:
-    return _WRITER + str(os.getpid())
+class _Writer:
+    """This process, as entries name who wrote them."""
+
+    _python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    _version = f"persicache/{FORMAT_VERSION} python/{_python} {platform.node()}"
+    name = f"{_version}:{os.getpid()}"
+
+    @classmethod
+    def renew(cls) -> None:
+        cls.name = f"{cls._version}:{os.getpid()}"
 
 
-_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
-_WRITER: Final = f"persicache/{FORMAT_VERSION} python/{_PYTHON} {platform.node()}:"
+os.register_at_fork(after_in_child=_Writer.renew)
