@@ -260,7 +260,7 @@ class EntryCodec:
 
 
 class _Writer:
-    """This process, as entries name who wrote them."""
+    """What entries call the process that writes them."""
 
     _python = f"{sys.version_info.major}.{sys.version_info.minor}"
     _version = f"persicache/{FORMAT_VERSION} python/{_python} {platform.node()}"
