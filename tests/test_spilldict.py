@@ -25,7 +25,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from test import mapping_tests
 
 from persicache import KEEP_CURRENT, BackendError, PersicacheWarning, PersiDict, SpillDict, nbytes
-from persicache.eviction import LRU
 from persicache.mappings.budget import parse_nbytes
 
 KIB = 1024
@@ -945,67 +944,3 @@ class SpillMachine(RuleBasedStateMachine):
 
 TestAnyHistory = SpillMachine.TestCase
 TestAnyHistory.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
-
-
-class LRUMachine(RuleBasedStateMachine):
-    """The policy beside the textbook: a list in order of access."""
-
-    keys = st.integers(0, 6)
-
-    @initialize()
-    def start(self):
-        self.policy = LRU()
-        self.order = []
-
-    @rule(key=keys)
-    def add(self, key):
-        self.policy.add(key)
-        self.order = [each for each in self.order if each != key] + [key]
-
-    @rule(key=keys)
-    def touch(self, key):
-        if key in self.order:
-            self.policy.touch(key)
-            self.order.remove(key)
-            self.order.append(key)
-        else:
-            with pytest.raises(KeyError):
-                self.policy.touch(key)
-
-    @rule(key=keys)
-    def remove(self, key):
-        if key in self.order:
-            self.policy.remove(key)
-            self.order.remove(key)
-        else:
-            with pytest.raises(KeyError):
-                self.policy.remove(key)
-
-    @rule()
-    def victim(self):
-        if self.order:
-            assert self.policy.victim() == self.order[0]
-        else:
-            with pytest.raises(KeyError):
-                self.policy.victim()
-
-    @invariant()
-    def same(self):
-        if hasattr(self, "policy"):
-            assert len(self.policy) == len(self.order)
-            assert all(key in self.policy for key in self.order)
-
-
-TestLRU = LRUMachine.TestCase
-
-
-def test_a_million_touches_cost_a_number_each():
-    policy = LRU()
-    for key in range(1000):
-        policy.add(key)
-    start = time.perf_counter()
-    for _ in range(1000):
-        for key in range(1000):
-            policy.touch(key)
-    assert time.perf_counter() - start < 5
-    assert policy.victim() == 0

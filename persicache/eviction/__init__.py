@@ -1,6 +1,9 @@
 """Who leaves first: pure policies, without I/O, clock or threads."""
 
+from persicache.eviction.gdsf import GDSF
+from persicache.eviction.lfu import LFU
 from persicache.eviction.lru import LRU
+from persicache.eviction.policies import POLICIES, new_policy
 from persicache.eviction.policy import Policy
 
-__all__ = ["LRU", "Policy"]
+__all__ = ["GDSF", "LFU", "LRU", "POLICIES", "Policy", "new_policy"]

@@ -26,6 +26,11 @@ class Policy(Protocol):
             What its value weighs.
         cost_seconds : float, default 0
             What it would take to have it back.
+
+        Raises
+        ------
+        ValueError
+            If the policy minds costs, and this is none.
         """
 
     def touch(self, key: Hashable) -> None:
@@ -33,6 +38,9 @@ class Policy(Protocol):
 
     def remove(self, key: Hashable) -> None:
         """Forget a key; KeyError if it was not added."""
+
+    def evict(self, key: Hashable) -> None:
+        """Forget a key that is evicted: the others age by it; KeyError if it was not added."""
 
     def victim(self) -> Hashable:
         """Return the key to evict next, without removing it; KeyError if there is none."""
