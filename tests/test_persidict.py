@@ -4,7 +4,10 @@ import datetime as dt
 import multiprocessing
 import os
 import pickle
+import resource
 import stat
+import subprocess
+import sys
 import threading
 import unittest
 import uuid
@@ -495,3 +498,33 @@ def test_flush_writes_what_waits(tmp_path):
     d["late"] = 2
     d.close()
     assert PersiDict(tmp_path / "x.db")["late"] == 2
+
+
+def test_large_values_can_be_set_until_the_very_end(tmp_path):
+    script = f"""
+import atexit, threading, numpy as np, persicache
+d = persicache.open({str(tmp_path)!r}, durable=False)
+def outlive():
+    threading.main_thread().join()
+    d["thread"] = np.ones(1 << 18)
+threading.Thread(target=outlive).start()
+atexit.register(lambda: d.update(atexit=np.ones(1 << 18)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert {key: value.sum() for key, value in PersiDict(tmp_path).items()} == {
+        "thread": 1 << 18,
+        "atexit": 1 << 18,
+    }
+
+
+def test_a_failed_set_leaves_no_thread(tmp_path):
+    d = PersiDict(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(BackendError, match="File too large"):
+            d["a"] = np.ones(1 << 24)
+        assert [thread.name for thread in threading.enumerate() if "hash" in thread.name] == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, overload
 
 from persicache.codecs.buffer import Buffer
@@ -41,15 +42,18 @@ class LateHead(Sequence[Buffer]):
         self.head_nbytes = head_nbytes
         self.tail = tail
         self._make_head = make_head
-        self._starting: Future[bytes] | None = None
+        self._maker: threading.Thread | None = None
         self._head: bytes | None = None
 
     def start(self) -> None:
         """Begin to make the head, in a thread of its own."""
-        if self._starting is None and self._head is None:
-            with_thread = ThreadPoolExecutor(1, "persicache-hash")
-            self._starting = with_thread.submit(self._make_head)
-            with_thread.shutdown(wait=False)
+        if self._maker is None and self._head is None:
+            maker = threading.Thread(target=self._make, name="persicache-hash")
+            try:
+                maker.start()
+            except RuntimeError:  # no thread begins once the interpreter ends, or beyond a limit
+                return
+            self._maker = maker
 
     def __len__(self) -> int:
         return 1 + len(self.tail)
@@ -62,7 +66,15 @@ class LateHead(Sequence[Buffer]):
         return [*self][index]
 
     def __iter__(self) -> Iterator[Buffer]:
+        if self._maker is not None:
+            # Not only until it is made: a thread that lives on holds the buffers, and worries forks.
+            self._maker.join()
         if self._head is None:
-            self._head = self._make_head() if self._starting is None else self._starting.result()
+            self._head = self._make_head()
         yield self._head
         yield from self.tail
+
+    def _make(self) -> None:
+        # What goes wrong here goes wrong again, and is raised, where the head is asked for.
+        with contextlib.suppress(Exception):
+            self._head = self._make_head()

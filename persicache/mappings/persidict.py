@@ -131,8 +131,8 @@ class PersiDict(MutableMapping[Any, V]):
     have written `UntrustedPickle`. None of these is a KeyError: they are never a miss. Going
     through the dictionary they are raised last, after all that can be read.
 
-    Don't change an array while another thread stores it: its checksum is taken before its bytes
-    are written, so that the entry would be found damaged.
+    Don't change an array while another thread stores it: its checksum and its bytes aren't taken at
+    one moment, so that the entry could be found damaged.
 
     Examples
     --------

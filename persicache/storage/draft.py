@@ -119,10 +119,13 @@ class Draft:
             os.fchmod(fd, _MODE)
         if type(chunks) is not list and isinstance(chunks, LateHead):
             chunks.start()
-            os.lseek(fd, chunks.head_nbytes, os.SEEK_SET)
-            _write_all(fd, chunks.tail)
+            try:
+                os.lseek(fd, chunks.head_nbytes, os.SEEK_SET)
+                _write_all(fd, chunks.tail)
+            finally:
+                head = chunks[:1]  # in any case, so that no thread goes on with it
             os.lseek(fd, 0, os.SEEK_SET)
-            _write_all(fd, chunks[:1])
+            _write_all(fd, head)
         elif (nbytes := sum(map(len, chunks))) >= _JOIN_BELOW_NBYTES:
             _write_all(fd, chunks)
         elif (written := os.write(fd, data := b"".join(chunks))) < nbytes:
