@@ -397,6 +397,24 @@ def test_a_repeated_link_is_recognised_by_its_count(root, monkeypatch):
     assert storage.version("a") == version
 
 
+@pytest.mark.parametrize("expect", [ANY, ABSENT], ids=str)
+def test_a_directory_removed_before_the_file_has_a_name_is_made_again(root, expect):
+    storage = open_storage(root, durable=False)
+    (root / "a").mkdir(parents=True, mode=0o700)
+
+    class Chunks(list):
+        """What takes so long to write that somebody tidies up meanwhile, once."""
+
+        def __iter__(self):
+            if not self:
+                (root / "a").rmdir()
+                self.append(b"x")
+            return super().__iter__()
+
+    storage.write("a/b", Chunks(), expect=expect)
+    assert storage.read("a/b").buffer == b"x"
+
+
 @pytest.mark.parametrize("step", ["open", "link"])
 def test_filesystems_without_nameless_files_write_all_the_same(root, monkeypatch, step):
     storage = open_storage(root, durable=False)

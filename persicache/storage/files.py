@@ -95,7 +95,8 @@ class Files:
                 # Race: needs no lock, as in `_create`.
                 draft.link(path)
                 return self._version(draft, chunks)
-        except FileExistsError:  # Race: another made it meanwhile
+        except (FileExistsError, FileNotFoundError):
+            # Race: another made it meanwhile; or removed the folder, which looked empty.
             return None
         except OSError as error:
             if error.errno not in _NO_NAMELESS:
