@@ -456,6 +456,28 @@ def test_what_others_can_write_is_no_copy(here, tmp_path):
         assert again["a"] == "right"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give links away")
+@pytest.mark.parametrize("uid", [0, 12345])
+def test_a_link_that_another_user_planted_leads_to_no_loss(here, tmp_path, uid):
+    others = tmp_path / "documents"
+    others.mkdir(mode=0o700)
+    document = others / "letter.txt"
+    document.write_bytes(b"x" * 50_000)
+    here.mkdir()
+    planted = here / f"persicache-near-{os.geteuid()}"
+    planted.symlink_to(others)
+    os.lchown(planted, uid, -1)
+    d = PersiDict(f"memory://{uuid.uuid4().hex}", near=(here, "60 kB"))
+    with contextlib.nullcontext() if uid == 0 else pytest.warns(PersicacheWarning, match="somebody else's"):
+        d["a"] = 1
+    if uid == 0:
+        assert len(files(others)) == 2  # one's own link is followed
+        return
+    d["b"] = b"x" * 50_000
+    assert (d["a"], d["b"]) == (1, b"x" * 50_000)
+    assert files(others) == [document]
+
+
 def test_a_pickle_of_a_shared_place_stays_untrusted(opened, near):
     with pytest.raises(UntrustedPickle):
         opened(near=near)["a"] = Path("x")
