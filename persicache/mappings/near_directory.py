@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -53,7 +54,8 @@ class DirectoryCopies:
         self._place = place
         self._limit_nbytes = limit_nbytes
         # Of each user's own, with mode 0700: nobody else can change what is read from it.
-        self._storage = open_storage(Path(directory) / f"persicache-near-{os.geteuid()}", durable=False)
+        self._folder = Path(directory) / f"persicache-near-{os.geteuid()}"
+        self._storage = open_storage(self._folder, durable=False)
         self._verified = Verified()
         self._swept: set[str] = set()
         self._has_warned = False
@@ -101,6 +103,7 @@ class DirectoryCopies:
         file = self._file(name)
         sealed = [*chunks, seal(chunks, Label(self._place, name, version, is_private))]
         try:
+            self._refuse_planted()
             if self._room is None:
                 self._sweep(file)
                 self._storage.write(file, sealed)
@@ -114,6 +117,7 @@ class DirectoryCopies:
         file = self._file(name)
         self._leave(file)
         try:
+            self._refuse_planted()
             self._storage.remove(file)
         except BackendError as error:
             self._trouble(error)
@@ -125,6 +129,17 @@ class DirectoryCopies:
         # Not the name itself: one blob can lie under the name of another, a file can't.
         digest = blake3(f"{self._place}/{name}".encode()).hexdigest(length=_NAME_NBYTES)
         return f"{digest[:2]}/{digest[2:]}"
+
+    def _refuse_planted(self) -> None:
+        # In a directory that many share: where somebody else's link leads, what lies there would
+        # count as copies, and be removed when there is no room.
+        try:
+            status = self._folder.lstat()
+        except OSError:  # as whoever uses it is about to find
+            return
+        if stat.S_ISLNK(status.st_mode) and status.st_uid not in {0, os.geteuid()}:
+            cause = "it is a link of somebody else's"
+            raise BackendError(place=str(self._folder), action="keep copies", cause=cause)
 
     def _sweep(self, file: str) -> None:
         """Have the folder's abandoned drafts removed, once a process: listing it does that."""
