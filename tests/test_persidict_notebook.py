@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import xml.etree.ElementTree as ET
 
 from persicache import EmptyDict, PersiDict
@@ -38,6 +40,18 @@ def test_what_a_key_holds_is_text(tmp_path):
     d["<script>alert('&')</script>"] = 1
     assert rows(d)[1][0] == "\"<script>alert('&')</script>\""
     assert "<script>" not in d._repr_html_()
+
+
+def test_what_has_no_encoding_is_shown():
+    d = PersiDict(f"memory://{os.fsdecode(bytes([255]))}")
+    d["\ud800"] = 1
+    assert rows(d)[1][0] == repr("\ud800")
+    d.clear()
+
+
+def test_a_format_of_ones_own_is_not_called_another(tmp_path):
+    d = PersiDict(tmp_path, dump=pickle.dump, load=pickle.load, extension=".own")
+    assert "format: .own" in caption(d)
 
 
 def test_a_notebook_counts_no_more_than_it_shows_soon():
