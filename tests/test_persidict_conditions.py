@@ -1,5 +1,6 @@
 """Conditional operations, policies, orderings and sub-dictionaries of a PersiDict."""
 
+import math
 import threading
 
 import pytest
@@ -333,6 +334,48 @@ def test_subdicts_below_an_over_long_prefix(tmp_path):
     assert sorted(d.get_subdict(prefix)) == [0, 1, 2]
     assert len(d.get_subdict(prefix)) == 3
     assert len(d.get_subdict(prefix[:-1])) == 6
+
+
+@pytest.mark.parametrize("part", [[1, 2], math.nan, (1, [2, math.nan]), 1, True, 1.0])
+@pytest.mark.parametrize("before", [(), tuple("p" * 90 for _ in range(6))], ids=["short", "over-long"])
+def test_a_subdict_lists_what_it_gets_whatever_equals_its_prefix(tmp_path, before, part):
+    d = PersiDict(tmp_path)
+    for first in (1, True, 1.0):
+        d[(*before, first, "type")] = type(first).__name__
+    d[(*before, part, "type")] = type(part).__name__
+    for sub in (d.get_subdict((*before, part)), d.get_subdict(before).get_subdict((part,))):
+        assert dict(sub) == {"type": sub["type"]} == {"type": type(part).__name__}
+        assert dict(sub.items()) == dict(sub)
+        assert len(sub) == 1
+
+
+def test_subdicts_of_different_parts_that_are_equal_are_not_mixed_up():
+    d = PersiDict("memory://equal-parts")
+    d[1, "a"] = "int"
+    d[math.nan, "a"] = "nan"
+    (found,) = [sub for first, sub in d.subdicts().items() if first != 1]
+    assert dict(found) == {"a": "nan"}
+    d[True, "a"] = "bool"
+    with pytest.raises(ValueError, match="one key of the dict"):
+        d.subdicts()
+    d.clear()
+
+
+def test_what_stands_for_no_value_is_no_value(place):
+    d = PersiDict(**place)
+    always = {"condition": ANY, "expected_etag": ABSENT}
+    for missing in (p.ITEM_NOT_AVAILABLE, p.VALUE_NOT_RETRIEVED):
+        for store in (
+            lambda: d.__setitem__("k", missing),  # noqa: B023 - called at once
+            lambda: d.update(k=missing),  # noqa: B023 - as above
+            lambda: d.setdefault("k", missing),  # noqa: B023 - as above
+            lambda: d.set_item_if("k", value=missing, **always),  # noqa: B023 - as above
+            lambda: d.setdefault_if("k", default_value=missing, **always),  # noqa: B023 - as above
+            lambda: d.transform_item("k", transformer=lambda _: missing),  # noqa: B023 - as above
+        ):
+            with pytest.raises(TypeError, match=f"{missing!r} stands for"):
+                store()
+    assert "k" not in d
 
 
 def test_get_params_make_the_same_again(tmp_path):
