@@ -486,6 +486,33 @@ def test_a_gate_lets_those_inside_in_again():
         assert closing.result(timeout=10)
 
 
+def test_a_gate_opens_again_when_whoever_waited_to_shut_it_is_interrupted():
+    gate = Gate()
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay():
+        with gate:
+            inside.set()
+            leave.wait()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            staying = pool.submit(stay)
+            inside.wait()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt), gate.shut():
+                pass
+            leave.set()
+            staying.result()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert gate.keeper is None
+
+
 # Whose files
 
 
