@@ -1,11 +1,26 @@
-"""What a notebook shows of a dictionary: `summary`, and amounts of bytes for people: `shown`."""
+"""What a notebook shows of a dictionary: `summary`, and amounts and times for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from html import escape
 
-__all__ = ["shown", "summary"]
+__all__ = ["moment", "shown", "summary"]
+
+
+def moment(seconds: float) -> str:
+    """Return a time in POSIX seconds as people here say it, or as it is if no calendar has it.
+
+    Examples
+    --------
+    >>> moment(1e9)[:8], moment(1e12)
+    ('2001-09-', '1000000000000')
+    """
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # files can have any time
+        return f"{seconds:.0f}"
 
 
 def shown(nbytes: float) -> str:
@@ -41,4 +56,5 @@ def summary(
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
     caption = f"<caption><b>{escape(title)}</b><br/>{told}</caption>"
-    return f"<table>{caption}{f'<tr>{head}</tr>' if body else ''}{body}</table>"
+    table = f"<table>{caption}{f'<tr>{head}</tr>' if body else ''}{body}</table>"
+    return table.encode(errors="backslashreplace").decode()  # paths can have names that are no text

@@ -15,7 +15,6 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from datetime import datetime
 from heapq import nlargest, nsmallest
 from itertools import islice
 from types import TracebackType
@@ -47,7 +46,7 @@ from persicache.mappings.conditions import (
     Retrieval,
 )
 from persicache.mappings.entries import Entries, open_entries
-from persicache.mappings.html import shown, summary
+from persicache.mappings.html import moment, shown, summary
 from persicache.mappings.near_option import NearOption
 from persicache.mappings.precious import is_precious
 from persicache.mappings.swaps import Swaps
@@ -219,8 +218,9 @@ class PersiDict(MutableMapping[Any, V]):
         return f"{type(self).__name__}({self._entries.storage.url!r}{plain})"
 
     def _repr_html_(self) -> str:
+        options = self._codec_options
         facts: dict[str, object] = {
-            "format": self._codec_options.get("format", "none"),
+            "format": self._entries.extension if options.get("dump") else options.get("format", "none"),
             "append-only": self._append_only,
             "durable": self._entries.storage.is_durable,
         }
@@ -232,8 +232,7 @@ class PersiDict(MutableMapping[Any, V]):
         except PersicacheError as error:
             return summary(title, {**facts, "can't be listed": error}, [], [])
         for key, _, info in found[:MOST_SHOWN]:
-            written = datetime.fromtimestamp(info.modified).astimezone().isoformat(" ", "seconds")
-            rows.append((repr(Shown(key)), shown(info.nbytes), written))
+            rows.append((repr(Shown(key)), shown(info.nbytes), moment(info.modified)))
         if len(found) > len(rows):
             rows.append(("…", "", ""))
         count = len(found) if len(found) <= MOST_COUNTED else f"more than {MOST_COUNTED:,}"
