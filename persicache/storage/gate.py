@@ -86,9 +86,10 @@ class Gate:
                 self._changed.wait()
             alone = me not in self.inside
             self.keeper = me
-            while any(thread != me for thread in self.inside.copy()):
-                self._changed.wait()
         try:
+            with self._changed:
+                while any(thread != me for thread in self.inside.copy()):
+                    self._changed.wait()
             yield alone
         finally:
             with self._changed:
