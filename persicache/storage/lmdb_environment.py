@@ -335,11 +335,13 @@ def _is_refusal(error: BaseException) -> bool:
 
 def _before_fork() -> None:
     _guard.acquire()
-    with contextlib.ExitStack() as stack:
-        for environment in _opened:
-            if environment.pid == os.getpid():
-                environment.forked_inside = not stack.enter_context(environment.gate.shut())
-        _stacks.append(stack.pop_all())
+    # First, for whoever is interrupted in what follows: the fork goes on all the same.
+    stack = contextlib.ExitStack()
+    _stacks.append(stack)
+    for environment in _opened:
+        if environment.pid == os.getpid():
+            environment.forked_inside = True
+            environment.forked_inside = not stack.enter_context(environment.gate.shut())
 
 
 def _after_fork_in_parent() -> None:
