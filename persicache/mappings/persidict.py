@@ -32,7 +32,7 @@ from persicache.errors import (
     UntrustedPickle,
     VersionConflict,
 )
-from persicache.keys import Key, KeyName, encode_prefix
+from persicache.keys import Key, KeyName, encode_key, encode_prefix
 from persicache.mappings.conditions import (
     DELETE_CURRENT,
     IF_ETAG_CHANGED,
@@ -267,15 +267,22 @@ class PersiDict(MutableMapping[Any, V]):
         """
         depth = len(self._prefix)
         caught: list[Exception] = [] if errors is None else errors
-        for full, where, info in self._entries.keys(encode_prefix(self._prefix), caught):
-            if not depth:
-                yield full, where, info
-            # Under a prefix of hundreds of characters there are others' names, too.
-            elif isinstance(full, tuple) and full[:depth] == self._prefix:
-                key = full[depth:]
-                yield (key[0] if len(key) == 1 and not isinstance(key[0], tuple) else key), where, info
+        for full, where, info in self._below(caught):
+            key = full[depth:] if depth else full
+            is_part = depth and len(key) == 1 and not isinstance(key[0], tuple)
+            yield (key[0] if is_part else key), where, info
         if errors is None and caught:
             raise caught[0]
+
+    def _below(self, errors: list[Exception]) -> Iterator[tuple[Any, KeyName, BlobInfo]]:
+        """Yield what `_found` does, with whole keys."""
+        found = self._entries.keys(encode_prefix(self._prefix), errors)
+        if not self._prefix:
+            return found
+        # Under a prefix of hundreds of characters there are others' names, too. Told by the text:
+        # 1 equals True, and NaN not even itself.
+        begin = encode_key((*self._prefix, None, None), extension="").text.rsplit("/", 2)[0] + "/"
+        return (each for each in found if each[1].text.startswith(begin))
 
     def _names(self) -> Iterator[str]:
         """Yield the name of every entry, without looking into any where names are enough."""
@@ -741,13 +748,25 @@ class PersiDict(MutableMapping[Any, V]):
         return sub
 
     def subdicts(self) -> dict[Any, Self]:
-        """Return the sub-dictionaries by the first part of their keys; one listing."""
+        """Return the sub-dictionaries by the first part of their keys; one listing.
+
+        Raises
+        ------
+        ValueError
+            If two of these parts are one key of a dict, such as 1 and True.
+        """
         depth = len(self._prefix)
         firsts: dict[str, Any] = {}
-        for key, _, _ in self._entries.keys(encode_prefix(self._prefix), []):
-            if isinstance(key, tuple) and len(key) > depth + 1 and key[:depth] == self._prefix:
+        for key, _, _ in self._below([]):
+            if isinstance(key, tuple) and len(key) > depth + 1:
                 firsts.setdefault(encode_prefix(key[depth : depth + 1]), key[depth])
-        return {first: self.get_subdict((first,)) for first in firsts.values()}
+        found = {first: self.get_subdict((first,)) for first in firsts.values()}
+        if len(found) < len(firsts):
+            raise ValueError(
+                "some of these parts are different here, but one key of the dict to be returned (such as "
+                "1, 1.0 and True); ask for them one by one, by get_subdict"
+            )
+        return found
 
     # Many keys
 
