@@ -556,6 +556,24 @@ def test_what_others_can_write_is_not_private(url, kind, tmp_path):
         assert not is_private()
 
 
+def test_a_link_is_as_private_as_what_it_leads_to(url, kind, tmp_path):
+    # Who can write beside the file itself can put a log there that becomes part of it.
+    (tmp_path / "place").mkdir(mode=0o700)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (tmp_path / "place" / FILES[kind]).symlink_to(shared / FILES[kind])
+    if kind == "lmdb":
+        (shared / "env").mkdir(mode=0o777)
+        (shared / "env").chmod(0o777)
+    with opened(url) as storage:
+        storage.write("a", [b"x"])
+        assert content(storage, "a") == b"x"
+    with opened(url) as storage, opened(f"{kind}://{shared}/{FILES[kind]}") as same:
+        assert content(same, "a") == b"x"
+        assert storage.is_private is same.is_private is False
+
+
 def test_foreign_files_are_refused_and_left(kind, tmp_path):
     url = url_of(kind, tmp_path)
     for data in (b"[1, 2]", b"no database\n" * 1000):
