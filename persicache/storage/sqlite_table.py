@@ -119,7 +119,9 @@ class SqliteTable:
         durable: bool = True,
         library: SqliteLibrary | None = None,
     ) -> None:
-        self._path = path
+        # SQLite puts its log beside the file itself, not beside a link to it: what is locked, and
+        # asked whether it is private, must be there, too.
+        self._path = path = os.path.realpath(path)
         self._durable = durable
         self._library = library
         self._reads = _Session()
