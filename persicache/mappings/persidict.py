@@ -42,6 +42,7 @@ from persicache.mappings.conditions import (
     ConditionalOperationResult,
     ETag,
     Joker,
+    Missing,
     OperationResult,
     Retrieval,
 )
@@ -294,6 +295,8 @@ class PersiDict(MutableMapping[Any, V]):
     # Values
 
     def _check(self, value: Any) -> Any:
+        if type(value) is Missing:  # who read it would take it for nothing, and never remove it
+            raise TypeError(f"{value!r} stands for what isn't there, and is no value to store")
         if self._base_class is not None and not isinstance(value, self._base_class):
             wanted, given = self._base_class.__qualname__, type(value).__qualname__
             raise TypeError(f"{self!r} holds values of type {wanted}, not {given}")
