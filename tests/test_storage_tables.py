@@ -685,6 +685,36 @@ def test_a_read_only_disk_can_be_read(url, small_disk):
         assert content(storage, "a") == b"x"
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "jsondoc"])
+def test_a_write_in_the_middle_of_another_is_refused(kind, url, monkeypatch):
+    # As a signal handler or a finalizer makes one: it could be undone with the other.
+    module = f"persicache.storage.{'json' if kind == 'jsondoc' else 'sqlite'}_table"
+    real, refused = sys.modules[module].check_row, []
+
+    def interrupted(*args, **options):
+        monkeypatch.setattr(f"{module}.check_row", real)
+        for attempt in (
+            lambda: storage.write("inner", [b"x"]),
+            lambda: storage.remove("a"),
+            lambda: storage.write_many({"inner": [b"x"]}),
+            lambda: storage.write("inner", [b"x"], expect=ABSENT),
+        ):
+            with pytest.raises(BackendError, match="in the middle of"):
+                attempt()
+            refused.append(attempt)
+        assert content(storage, "a") == b"1"
+        real(*args, **options)
+
+    with opened(url) as storage:
+        storage.write("a", [b"1"])
+        monkeypatch.setattr(f"{module}.check_row", interrupted)
+        with pytest.raises(VersionConflict):
+            storage.write("a", [b"2"], expect=ABSENT)
+        assert len(refused) == 4
+        storage.write("b", [b"2"])
+        assert names(storage) == ["a", "b"]
+
+
 # Writes that wait
 
 
