@@ -25,7 +25,7 @@ from persicache.storage.folders import sync_folder
 from persicache.storage.json_journal import Journal, Note, digest
 from persicache.storage.json_text import bytes_in, dump, text_of
 from persicache.storage.private_file import is_private_file
-from persicache.storage.table import Change, Row, RowInfo, check_row, joined, own_copy
+from persicache.storage.table import NESTED, Change, Row, RowInfo, check_row, joined, own_copy
 
 __all__ = ["JsonTable"]
 
@@ -84,6 +84,7 @@ class JsonTable:
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
         self._seen: Stamp | None = None
+        self._lock_fd: int | None = None  # while this process is changing the document
         self._has_swept = False
 
     def __repr__(self) -> str:
@@ -144,9 +145,15 @@ class JsonTable:
                 for name in entries:
                     check_row(name, self.place, expect=expect, actual=None)
                 return 0
+            if self._lock_fd is not None:
+                raise BackendError(place=self.place, action="change the document", cause=NESTED)
             with self._journal.exclusive() as fd:
-                self._refreshed(fd)
-                return self._rewrite(fd, entries, expect)
+                self._lock_fd = fd
+                try:
+                    self._refreshed()
+                    return self._rewrite(fd, entries, expect)
+                finally:
+                    self._lock_fd = None
 
     def _rewrite(self, fd: int, changes: Mapping[str, _Entry | None], expect: Expectation | Version) -> int:
         entries = dict(self._entries)
@@ -187,8 +194,8 @@ class JsonTable:
         except FileNotFoundError:
             return _MODE
 
-    def _refreshed(self, lock_fd: int | None = None) -> dict[str, _Entry]:
-        """Return the entries as they are now; whoever holds the lock alone gives its descriptor."""
+    def _refreshed(self) -> dict[str, _Entry]:
+        """Return the entries as they are now."""
         try:
             seen = stamp_of(os.stat(self._path))
         except (FileNotFoundError, NotADirectoryError):
@@ -196,8 +203,9 @@ class JsonTable:
             return self._entries
         if seen != self._seen:
             with contextlib.ExitStack() as stack:
-                fd = stack.enter_context(self._journal.shared()) if lock_fd is None else lock_fd
-                self._load(fd)
+                # Whoever holds the lock alone would wait for itself.
+                fd = self._lock_fd
+                self._load(stack.enter_context(self._journal.shared()) if fd is None else fd)
         return self._entries
 
     def _load(self, lock_fd: int | None) -> None:

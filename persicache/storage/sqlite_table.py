@@ -24,7 +24,7 @@ from persicache.storage.files import irregular
 from persicache.storage.lock_file import LockFile
 from persicache.storage.private_file import create_private, is_private_file
 from persicache.storage.sqlite_library import Connection, SqliteLibrary, primary_code, sqlite_library
-from persicache.storage.table import PAGE, Change, Row, RowInfo, check_row, joined, prefix_end
+from persicache.storage.table import NESTED, PAGE, Change, Row, RowInfo, check_row, joined, prefix_end
 
 __all__ = ["SqliteTable"]
 
@@ -70,14 +70,15 @@ os.register_at_fork(
 
 
 class _Session:
-    """A connection, the lock around it, and whether it has seen the table."""
+    """A connection, the lock around it, whether it has seen the table, and whether it is in use."""
 
-    __slots__ = ("connection", "has_table", "lock")
+    __slots__ = ("connection", "has_table", "in_use", "lock")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.connection: Connection | None = None
         self.has_table = False
+        self.in_use = False
 
 
 class SqliteTable:
@@ -268,8 +269,15 @@ class SqliteTable:
 
     @contextlib.contextmanager
     def _writing(self, action: str, *, create: bool) -> Iterator[Connection | None]:
-        with self._writes.lock, self._trouble(action), self._alone(create=create):
-            yield self._ready(self._writes, create=create)
+        with self._writes.lock, self._trouble(action):
+            if self._writes.in_use:
+                raise BackendError(place=self.place, action=action, cause=NESTED)
+            self._writes.in_use = True
+            try:
+                with self._alone(create=create):
+                    yield self._ready(self._writes, create=create)
+            finally:
+                self._writes.in_use = False
 
     @contextlib.contextmanager
     def _alone(self, *, create: bool = False) -> Iterator[None]:

@@ -9,10 +9,26 @@ from persicache.errors import VersionConflict
 from persicache.storage.blob import ABSENT, ANY, Buffer, Expectation, Version
 from persicache.storage.contents import MAP_FROM_NBYTES
 
-__all__ = ["PAGE", "Change", "Row", "RowInfo", "Table", "check_row", "joined", "own_copy", "prefix_end"]
+__all__ = [
+    "NESTED",
+    "PAGE",
+    "Change",
+    "Row",
+    "RowInfo",
+    "Table",
+    "check_row",
+    "joined",
+    "own_copy",
+    "prefix_end",
+]
 
 #: How many rows a scan looks at in one transaction.
 PAGE: Final = 1000
+#: Why a change is refused that could be undone with another, or would wait for it for ever.
+NESTED: Final = (
+    "it comes in the middle of another change by the same thread, as from a signal handler; "
+    "make it when that one has ended"
+)
 
 
 class Row(NamedTuple):
