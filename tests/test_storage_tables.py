@@ -790,6 +790,18 @@ def test_waiting_writes_are_made_when_the_process_ends(way, url):
         assert names(storage) == (["a", "b"] if way == "child" else ["a"])
 
 
+def test_what_is_written_as_the_process_ends_does_not_wait(url):
+    code = (
+        "import atexit, sys; atexit.register(lambda: storage.write('b', [b'2'])); "
+        "from persicache.storage import open_storage; "
+        "storage = open_storage(sys.argv[1], storage_options={'commit_every': 100}); "
+        "storage.write('a', [b'1'])"
+    )
+    subprocess.run([sys.executable, "-c", code, url], check=True)
+    with opened(url) as storage:
+        assert names(storage) == ["a", "b"]
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_leaves_its_parents_waiting_writes_alone(url):
     with opened(url, commit_every=100) as storage, opened(url) as other:
