@@ -104,6 +104,10 @@ def test_jokers(place):
     assert dict(d) == {"a": 1}
     with pytest.raises(TypeError, match="KEEP_CURRENT"):
         d.setdefault_if("k", default_value=p.KEEP_CURRENT, condition=ANY, expected_etag=ABSENT)
+    for joker in (p.KEEP_CURRENT, p.DELETE_CURRENT):
+        with pytest.raises(TypeError, match="KEEP_CURRENT"):
+            d.setdefault("never set", joker)
+    assert "never set" not in d
 
 
 def test_setdefault_if_and_discard_if(place):

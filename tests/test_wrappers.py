@@ -36,6 +36,33 @@ def test_the_first_value_stays(inner):
             change()
 
 
+class Overtaken(PersiDict):
+    """A dictionary whose conditional changes come just after somebody else's."""
+
+    def setdefault_if(self, key, **options):
+        self[key] = "theirs"
+        return super().setdefault_if(key, **options)
+
+
+def test_a_default_that_came_second_is_not_returned(tmp_path):
+    d = WriteOnceDict(Overtaken(tmp_path))
+    assert d.setdefault("k", "mine") == d["k"]
+    assert d.setdefault("k", "later") == d["k"]
+
+
+def test_going_through_a_write_once_dict_while_others_remove_from_it(inner):
+    d = WriteOnceDict(inner)
+    for view in (d.items, d.values):
+        d.update({i: i for i in range(5)})
+        left = iter(view())
+        next(left)
+        inner.clear()
+        assert len(list(left)) <= 4
+    d["k"] = 1
+    assert ("k", 1) in d.items()
+    assert 1 in d.values()
+
+
 def test_later_values_are_compared_now_and_then(inner):
     draws = iter([0.4, 0.6, 0.4, 0.4])
     d = WriteOnceDict(inner, p_consistency_checks=0.5, draw=lambda: next(draws))
