@@ -125,7 +125,8 @@ class BatchedTable:
                 # Not `atexit`, which the children of multiprocessing skip. It keeps this table
                 # alive as long as something waits.
                 self._at_exit = util.Finalize(None, self.flush, exitpriority=0)
-            if self._count < self._every and self._nbytes < _MOST_NBYTES:
+            # Nobody writes later what an exit handler leaves: the finalizers have run.
+            if self._count < self._every and self._nbytes < _MOST_NBYTES and not util.is_exiting():
                 return
             try:
                 self.flush()
