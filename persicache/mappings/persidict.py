@@ -399,6 +399,8 @@ class PersiDict(MutableMapping[Any, V]):
         return its value.
         """
         where = self._locate(key)
+        if isinstance(default, Joker):
+            raise TypeError("default must be a value, not KEEP_CURRENT or DELETE_CURRENT")
         self._check(default)
         while True:
             try:
