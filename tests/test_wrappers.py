@@ -48,6 +48,9 @@ def test_a_default_that_came_second_is_not_returned(tmp_path):
     d = WriteOnceDict(Overtaken(tmp_path))
     assert d.setdefault("k", "mine") == d["k"]
     assert d.setdefault("k", "later") == d["k"]
+    assert WriteOnceDict(EmptyDict()).setdefault("k", 1) == 1
+    with pytest.raises(p.ConditionsUnsupported):
+        WriteOnceDict(PersiDict(f"dir::file://{tmp_path}")).setdefault("new", 1)
 
 
 def test_going_through_a_write_once_dict_while_others_remove_from_it(inner):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
 from typing import Any, NoReturn, TypeVar
 
 from persicache.errors import MutationPolicyError
@@ -85,6 +85,11 @@ class WriteOnceDict(MutableMapping[Any, V]):
     def __setitem__(self, key: Key, value: V) -> None:
         if value is KEEP_CURRENT:
             return
+        if not self._offer(key, value) and self._draw() < self.p_consistency_checks:
+            self._compare(key, value)
+
+    def _offer(self, key: Key, value: V) -> bool:
+        """Set a key if it is absent; return whether it was."""
         made = self.inner.setdefault_if(
             key,
             default_value=value,
@@ -92,14 +97,30 @@ class WriteOnceDict(MutableMapping[Any, V]):
             expected_etag=ITEM_NOT_AVAILABLE,
             retrieve_value=NEVER_RETRIEVE,
         )
-        if not made.value_was_mutated and self._draw() < self.p_consistency_checks:
-            self._compare(key, value)
+        return made.value_was_mutated
 
     def _compare(self, key: Key, value: V) -> None:
         self.consistency_checks_attempted += 1
         if digest(self.inner[key]) != digest(value):
             raise ValueError(f"key {key!r} has another value already, and is written once")
         self.consistency_checks_passed += 1
+
+    def setdefault(self, key: Key, default: V = None) -> V:  # type: ignore[assignment]
+        """Return the value of `key`: the default if there was none, and nobody else was faster."""
+        while True:
+            try:
+                return self.inner[key]
+            except KeyError:
+                if self._offer(key, default):
+                    return default
+
+    def items(self) -> ItemsView[Any, V]:
+        """Return a view of the items; going through it reads in batches."""
+        return self.inner.items()
+
+    def values(self) -> ValuesView[V]:
+        """Return a view of the values; going through it reads in batches."""
+        return self.inner.values()
 
     def __delitem__(self, key: Key) -> NoReturn:
         raise MutationPolicyError(place=repr(self), policy="write-once")
