@@ -321,6 +321,23 @@ def test_another_key_is_no_other_place_but_another_server_is(opened, here, s3, a
         d.close()
 
 
+@pytest.mark.parametrize("url", ["{}", "{}/x.db", "lmdb://{}/env?table=t"])
+def test_a_link_that_leads_elsewhere_now_is_another_place(here, tmp_path, url):
+    link = tmp_path / "latest"
+    for run in ("first", "second"):
+        (tmp_path / run).mkdir()
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / run)
+        with PersiDict(url.format(link), near=here, append_only=True) as d:
+            d["a"] = run
+    with PersiDict(url.format(link), near=here, append_only=True) as d:
+        assert d["a"] == "second"
+    link.unlink()
+    link.symlink_to(tmp_path / "first")
+    with PersiDict(url.format(link), near=here, append_only=True) as d:
+        assert d["a"] == "first"
+
+
 def test_what_the_place_may_forget_is_asked_for(here):
     place = f"memory://{uuid.uuid4().hex}"
     d = PersiDict(place, near=here, append_only=True)
