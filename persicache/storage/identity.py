@@ -10,6 +10,7 @@ from typing import Any, Final
 from blake3 import blake3
 
 from persicache.storage.secrets import is_secret
+from persicache.storage.table_place import PROTOCOLS
 
 __all__ = ["place_identity"]
 
@@ -43,7 +44,10 @@ def place_identity(
     """
     told: dict[str, Any] = dict(options or {})
     around = {}
-    protocol, has_protocol, _ = url.partition("://")
+    protocol, has_protocol, path = url.partition("://")
+    if not has_protocol or protocol in PROTOCOLS:
+        # What a link leads to is the place: tomorrow it can lead to another.
+        url = f"{protocol}://{os.path.realpath(path)}" if has_protocol else os.path.realpath(url)
     if has_protocol:
         # Whoever keeps to a local directory needn't wait for fsspec to be imported.
         from fsspec.config import conf  # noqa: PLC0415 - as above
