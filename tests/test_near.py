@@ -21,7 +21,7 @@ from persicache import PersiDict
 from persicache.errors import BackendError, PersicacheWarning, UntrustedPickle
 from persicache.mappings.near import NearStorage
 from persicache.mappings.near_memory import MemoryCopies
-from persicache.storage import open_storage
+from persicache.storage import open_storage, place_identity
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -319,6 +319,16 @@ def test_another_key_is_no_other_place_but_another_server_is(opened, here, s3, a
         assert d["a"] == 1
         assert asked() == requests
         d.close()
+
+
+def test_servers_that_can_t_be_told_apart_are_taken_for_two():
+    where = "s3://bucket"
+    plain = place_identity(where, environ={})
+    assert place_identity(where, {"session": object()}) != place_identity(where, {"session": object()})
+    assert place_identity(where, {"at": b"1"}) != place_identity(where, {"at": b"2"})
+    assert place_identity(where, {"at": Path("x")}) == place_identity(where, {"at": Path("x")})
+    for name in ("AWS_CONFIG_FILE", "AWS_DEFAULT_PROFILE", "AWS_ENDPOINT_URL"):
+        assert place_identity(where, environ={name: "other"}) != plain
 
 
 @pytest.mark.parametrize("url", ["{}", "{}/x.db", "lmdb://{}/env?table=t"])
