@@ -61,6 +61,13 @@ def create(url: str, options: dict[str, Any], text: str, names: list[str]) -> in
     return won
 
 
+def write_all(url: str, data: bytes, n: int) -> None:
+    """Write `data` under each of `n` names."""
+    storage = open_storage(url, durable=False)
+    storage.write_many({f"n{i}": [data] for i in range(n)})
+    storage.close()
+
+
 def count_up(url: str, options: dict[str, Any], times: int) -> None:
     """Add one to the number in "counter", `times` times."""
     storage = open_storage(url, storage_options=options, durable=False)

@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_storage_children import count_up, create, in_fork, in_spawned
+from test_storage_children import count_up, create, in_fork, in_spawned, write_all
 
 from persicache.errors import BackendError, BlobNotFound, MissingDependency, ReadOnlyPlace, VersionConflict
 from persicache.storage import ABSENT, open_storage
@@ -713,6 +714,51 @@ def test_a_write_in_the_middle_of_another_is_refused(kind, url, monkeypatch):
         assert len(refused) == 4
         storage.write("b", [b"2"])
         assert names(storage) == ["a", "b"]
+
+
+def test_who_can_only_read_sees_what_others_write(url, kind, tmp_path):
+    in_spawned(write_all, [(url, b"1" * 100, 300)])
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    if subprocess.run(["mount", "--bind", str(tmp_path / "place"), str(seen)], check=False).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(seen)], check=True)
+        with opened(f"{kind}://{seen}/{FILES[kind]}") as storage:
+            for size, n in ((100, 300), (3000, 400), (9000, 500)):
+                data = b"%d" % (size % 7) * size
+                in_spawned(write_all, [(url, data, n)])
+                assert len(names(storage)) == n
+                assert {content(storage, f"n{i}") for i in range(n)} == {data}
+            with pytest.raises(ReadOnlyPlace):
+                storage.write("a", [b"x"])
+    finally:
+        subprocess.run(["umount", "-l", str(seen)], check=True)
+
+
+def test_who_may_only_read_can(kind):
+    if os.geteuid():
+        pytest.skip("to be somebody else needs root")
+    # Not in tmp_path, which nobody else can enter.
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"{kind}://{folder}/{FILES[kind]}"
+        with opened(url) as storage:
+            storage.write("a", [b"x"])
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+        def somebody_else():
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            with opened(url) as storage:
+                assert content(storage, "a") == b"x"
+                assert names(storage) == ["a"]
+                assert not storage.is_private
+                with pytest.raises(ReadOnlyPlace):
+                    storage.write("a", [b"y"])
+
+        in_fork(somebody_else)
 
 
 # Writes that wait
