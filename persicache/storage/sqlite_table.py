@@ -24,6 +24,7 @@ from persicache.storage.files import irregular
 from persicache.storage.lock_file import LockFile
 from persicache.storage.private_file import create_private, is_private_file
 from persicache.storage.sqlite_library import Connection, SqliteLibrary, primary_code, sqlite_library
+from persicache.storage.sqlite_unlocked import UnlockedConnection
 from persicache.storage.table import NESTED, PAGE, Change, Row, RowInfo, check_row, joined, prefix_end
 
 __all__ = ["SqliteTable"]
@@ -315,17 +316,18 @@ class SqliteTable:
 
     def _connect(self) -> Connection:
         try:
-            return self._set_up(self._sqlite().connect(self._path))
+            return self._set_up()
         except self._sqlite().error as error:
-            # Where nothing can be written a write-ahead log can't be opened; without one, and
-            # with nobody who could write, it isn't needed.
+            # Where nothing can be written a write-ahead log can't be opened; while there is none
+            # it isn't needed.
             folder = self._path.rpartition("/")[0]
-            is_fixed = not os.access(folder, os.W_OK) and not os.path.exists(f"{self._path}-wal")
-            if primary_code(error) != _CANT_OPEN or not is_fixed:
+            has_no_log = not os.access(folder, os.W_OK) and not os.path.exists(f"{self._path}-wal")
+            if primary_code(error) not in {_CANT_OPEN, _READ_ONLY} or not has_no_log:
                 raise
-        return self._set_up(self._sqlite().connect(self._path, immutable=True))
+        return UnlockedConnection(self._path, self._set_up)
 
-    def _set_up(self, connection: Connection) -> Connection:
+    def _set_up(self, *, immutable: bool = False) -> Connection:
+        connection: Connection = self._sqlite().connect(self._path, immutable=immutable)
         try:
             connection.run(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
             # A file that somebody else made must not run functions of its own.
