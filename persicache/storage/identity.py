@@ -16,13 +16,21 @@ __all__ = ["place_identity"]
 
 _NBYTES: Final = 16
 #: What says, beside the options, to which server a bucket belongs.
-_SURROUNDINGS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE")
+_SURROUNDINGS: Final = (
+    "AWS_CONFIG_FILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+)
 
 
 def place_identity(
     url: str, options: Mapping[str, object] | None = None, *, environ: Mapping[str, str] = os.environ
 ) -> str:
     """Return a digest that two places have in common only if they are one.
+
+    With options that can't be compared, such as a session, it is another one every time.
 
     Parameters
     ----------
@@ -64,4 +72,9 @@ def _public(value: object) -> object:
         return {str(name): _public(inner) for name, inner in value.items() if not is_secret(name)}
     if isinstance(value, (list, tuple)):
         return [_public(inner) for inner in value]
-    return value if value is None or isinstance(value, (str, int, float)) else type(value).__qualname__
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, (bytes, os.PathLike)):
+        return repr(value)
+    # Nobody can tell which server a session of the client leads to, and whether another's is the same.
+    return os.urandom(_NBYTES).hex()
