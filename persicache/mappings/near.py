@@ -48,8 +48,9 @@ class NearStorage:
     remembered.
 
     Crash: a copy goes before the blob changes, and the new one comes after it has, so that a
-    process killed in between leaves no old copy to be trusted. Whoever trusts copies still
-    reads those of blobs that were changed or removed from another machine.
+    process killed in between leaves no old copy to be trusted. Whoever trusts copies can still
+    read those of blobs that were changed or removed: from another machine, while a copy was on
+    its way, or where it couldn't be removed.
 
     Examples
     --------
