@@ -8,6 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
 import uuid
@@ -528,3 +529,23 @@ def test_a_failed_set_leaves_no_thread(tmp_path):
         assert [thread.name for thread in threading.enumerate() if "hash" in thread.name] == []
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_where_no_thread_can_be_started_one_does_it_all():
+    script = """
+import os, resource, sys, numpy as np, persicache
+from persicache.keys import digest
+if os.getuid() == 0:  # whom no such limit stops
+    os.setgroups([])
+    os.setuid(54321)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+value = np.ones(1 << 18)
+d = persicache.open(sys.argv[1], durable=False)
+d["a"] = value
+assert (d["a"] == value).all()
+assert len(digest(value)) > 0
+"""
+    with tempfile.TemporaryDirectory() as folder:  # not below pytest's, which are its user's alone
+        if os.getuid() == 0:
+            os.chown(folder, 54321, 54321)
+        subprocess.run([sys.executable, "-c", script, folder], check=True)

@@ -202,8 +202,8 @@ def seal(data: bytearray) -> bytes:
 
 
 # One value, replaced in forked children: blake3's pool of threads doesn't survive a fork,
-# and whoever waits for it there waits forever.
-_max_threads: Final = [blake3.AUTO]
+# and whoever waits for it there waits forever. 0 until somebody asks.
+_max_threads: Final = [0]
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _max_threads.__setitem__(0, 1))
@@ -211,7 +211,20 @@ if hasattr(os, "register_at_fork"):
 
 def hasher_for(nbytes: int) -> blake3:
     """Return a hasher with as many threads as `nbytes` deserve."""
-    return blake3(max_threads=_max_threads[0]) if nbytes >= _THREADS_NBYTES else blake3()
+    return blake3(max_threads=_max_threads[0] or _ask()) if nbytes >= _THREADS_NBYTES else blake3()
+
+
+def _ask() -> int:
+    try:
+        blake3(bytes(_THREADS_NBYTES), max_threads=blake3.AUTO)
+    except BaseException as error:
+        # So it says that none can be started, beyond a limit on processes, now and ever.
+        if type(error).__name__ != "PanicException":
+            raise
+        _max_threads[0] = 1
+    else:
+        _max_threads[0] = blake3.AUTO
+    return _max_threads[0]
 
 
 def write_buffer(out: bytearray, tag: bytes, data: bytes | bytearray | memoryview) -> None:
