@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import crowd, dictionaries, memo, tables
+from tests.benchmarks import bucket, crowd, dictionaries, memo, tables
 from tests.benchmarks.timing import Result
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         "work", "who", "best time", "persicache / peer", title="less than 1: persicache is faster"
     )
     with tempfile.TemporaryDirectory(prefix="persicache-bench-") as place:
-        for room in (memo, dictionaries, tables, crowd):
+        for room in (memo, dictionaries, tables, crowd, bucket):
             for result in room.results(Path(place)):
                 console.print(f"measured: {result.work}")
                 add(table, result)
