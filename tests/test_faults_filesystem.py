@@ -71,3 +71,14 @@ def test_a_write_in_place_is_found(kind, monkeypatch):
     found = [attempt(url, OVERWRITE, kind, at) for at in range(1, 5)]
     FAULTS.clear()
     assert any("torn" in trouble for _, wrong in found for trouble in wrong)
+
+
+def test_a_batch_that_failed_is_not_written_again(kind_of_place):
+    """What others have set meanwhile would be lost."""
+    d = PersiDict(f"{kind_of_place.protocol}://{uuid.uuid4().hex}")
+    FAULTS.plant("error", 1)
+    with pytest.raises(BackendError):
+        d.set_many((key, bytes(1 << 20)) for key in "a")  # a generator's large items go at once
+    assert FAULTS.fired
+    FAULTS.clear()
+    assert list(d) == []

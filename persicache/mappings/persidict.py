@@ -830,8 +830,10 @@ class PersiDict(MutableMapping[Any, V]):
                 batch[where.name] = chunks
                 nbytes += size
                 if len(batch) >= BATCH or nbytes >= BATCH_NBYTES or (own and size >= BATCH_ITEM_NBYTES):
-                    self._entries.storage.write_many(batch)
-                    batch, nbytes = {}, 0
+                    # Race: what failed must not be written again below, over what others set since.
+                    whole, batch, nbytes = batch, {}, 0
+                    self._entries.storage.write_many(whole)
+                    del whole
         finally:
             # What came before an item that can't be stored is stored, as in dict.update.
             if batch:
