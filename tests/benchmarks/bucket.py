@@ -14,7 +14,7 @@ LATENCY_SECONDS = 0.030
 N = 200
 
 
-def results(place: Path) -> Iterator[Result]:  # noqa: ARG001 - the other rooms need one
+def results(place: Path) -> Iterator[Result]:
     """Yield what a get takes, by `get_many` and by itself."""
     with serving() as server:
         server.make_bucket("bucket")
