@@ -34,7 +34,7 @@ from persicache.storage.table import PAGE, Change, prefix_end
 from persicache.storage.table_place import place_of_url
 from persicache.storage.table_storage import TableStorage
 
-pytest.importorskip("lmdb")
+lmdb = pytest.importorskip("lmdb")
 
 KINDS = ["sqlite", "lmdb", "jsondoc"]
 FILES = {"sqlite": "x.db", "lmdb": "env", "jsondoc": "x.json"}
@@ -404,6 +404,21 @@ def test_the_map_of_lmdb_grows_under_threads(tmp_path):
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, range(4)))
+
+
+def test_the_map_of_lmdb_is_grown_by_others_while_it_is_opened(tmp_path, monkeypatch):
+    real, failures = lmdb.open, [lmdb.MapResizedError("grown in between")]
+
+    def grown(*args, **options):
+        if failures:
+            raise failures.pop()
+        return real(*args, **options)
+
+    monkeypatch.setattr(lmdb, "open", grown)
+    with opened(url_of("lmdb", tmp_path)) as storage:
+        storage.write("a", [b"x"])
+        assert not failures
+        assert content(storage, "a") == b"x"
 
 
 def test_one_lmdb_environment_is_opened_once(tmp_path):
