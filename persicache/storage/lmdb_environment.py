@@ -205,6 +205,13 @@ class Environment:
             self._map_nbytes = self._environment.info()["map_size"]
 
     def _open(self) -> Any:
+        for _ in range(_TRIES):
+            # Race: others can make it grow between its opening and the transaction that belongs to it.
+            with contextlib.suppress(self._lmdb.MapResizedError):
+                return self._open_once()
+        raise BackendError(place=self.path, action="open", cause="its map grows all the time")
+
+    def _open_once(self) -> Any:
         as_folder = not os.path.isfile(self.path)
         options: dict[str, Any] = {
             "map_size": max(self._map_nbytes, _nbytes_in(data_file(self.path))),
