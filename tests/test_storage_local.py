@@ -415,6 +415,20 @@ def test_a_directory_removed_before_the_file_has_a_name_is_made_again(root, expe
     assert storage.read("a/b").buffer == b"x"
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_filesystems_without_modes_do_without(root, monkeypatch, umask, durable):
+    def refuse(*args, **options):
+        raise PermissionError(errno.EPERM, "there are no modes here")
+
+    umask(0o077)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    monkeypatch.setattr(os, "chmod", refuse)
+    storage = open_storage(root, durable=durable)
+    version = storage.write("a/b", [b"x"])
+    storage.write("a/b", [b"y"], expect=version)
+    assert storage.read("a/b").buffer == b"y"
+
+
 @pytest.mark.parametrize("step", ["open", "link"])
 def test_filesystems_without_nameless_files_write_all_the_same(root, monkeypatch, step):
     storage = open_storage(root, durable=False)

@@ -19,7 +19,7 @@ from typing import Final, Self
 
 from persicache.storage.blob import Buffer, LateHead
 from persicache.storage.exchange import exchange
-from persicache.storage.folders import make_folders
+from persicache.storage.folders import make_folders, set_mode
 
 __all__ = [
     "DRAFT_PREFIX",
@@ -116,7 +116,7 @@ class Draft:
         fd = self._fd
         # Whatever the umask left of the mode; to look takes a tenth of the time of a change.
         if os.fstat(fd).st_mode & _MODE_BITS != _MODE:
-            os.fchmod(fd, _MODE)
+            set_mode(fd, _MODE)
         if type(chunks) is not list and isinstance(chunks, LateHead):
             chunks.start()
             try:
@@ -236,7 +236,7 @@ def create_file(path: str) -> None:
     except FileExistsError:
         return
     try:
-        os.fchmod(fd, _MODE)  # whatever the umask left of the mode
+        set_mode(fd, _MODE)
     finally:
         os.close(fd)
 

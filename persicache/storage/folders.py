@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["Folders", "Spot", "is_private", "make_folders", "sync_folder"]
+__all__ = ["Folders", "Spot", "is_private", "make_folders", "set_mode", "sync_folder"]
 
 _PRIVATE_MODE = 0o700
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_NO_MODES: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _ENTER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _KNOWN_SECONDS: Final = 0.1  # in which only a loop asks twice
 _MOST_KNOWN: Final = 4096
@@ -43,9 +44,29 @@ def make_folders(path: str, *, durable: bool = False) -> None:
         make_folders(parent, durable=durable)
         make_folders(path, durable=durable)
         return
-    os.chmod(path, _PRIVATE_MODE)  # whatever the umask left of the mode
+    set_mode(path, _PRIVATE_MODE)
     if durable:
         sync_folder(parent)
+
+
+def set_mode(made: int | str, mode: int) -> None:
+    """Give a file or folder that was just made its mode, whatever the umask left of that.
+
+    Parameters
+    ----------
+    made : int or str
+        Its descriptor or its path.
+    mode : int
+        The mode. Filesystems that have none (FAT, some shares) refuse it, and do without.
+    """
+    try:
+        if isinstance(made, int):
+            os.fchmod(made, mode)
+        else:
+            os.chmod(made, mode)
+    except OSError as error:
+        if error.errno not in _NO_MODES:
+            raise
 
 
 def sync_folder(path: str) -> None:
@@ -259,7 +280,7 @@ def _make(component: str, fd: int, *, durable: bool) -> int:
         os.chmod(component, _PRIVATE_MODE, dir_fd=fd)
         below = _enter(component, flags, fd)
     try:
-        os.fchmod(below, _PRIVATE_MODE)
+        set_mode(below, _PRIVATE_MODE)
         if durable:
             os.fsync(fd)
     except BaseException:

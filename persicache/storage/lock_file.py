@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from persicache.storage.folders import make_folders
+from persicache.storage.folders import make_folders, set_mode
 from persicache.storage.held import let_go, take
 
 __all__ = ["LockFile"]
@@ -73,5 +73,5 @@ class LockFile:
             fd = os.open(self._path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:  # Race: another made it meanwhile
             return os.open(self._path, _OPEN)
-        os.fchmod(fd, 0o600)  # whatever the umask left of the mode
+        set_mode(fd, 0o600)
         return fd

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from persicache.errors import ConditionsUnsupported
-from persicache.storage.folders import Folders, make_folders
+from persicache.storage.folders import Folders, make_folders, set_mode
 from persicache.storage.held import let_go, take
 
 __all__ = ["StripedLocks"]
@@ -100,5 +100,5 @@ class StripedLocks:
                 fd = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=spot.fd)
             except FileExistsError:  # Race: another made it meanwhile
                 return os.open(path, _OPEN, dir_fd=spot.fd)
-        os.fchmod(fd, 0o600)  # whatever the umask left of the mode
+        set_mode(fd, 0o600)
         return fd

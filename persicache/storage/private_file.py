@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from persicache.storage.folders import is_private, make_folders, sync_folder
+from persicache.storage.folders import is_private, make_folders, set_mode, sync_folder
 
 __all__ = ["create_private", "is_private_file"]
 
@@ -29,7 +29,7 @@ def create_private(path: str, *, durable: bool = False) -> None:
     except FileExistsError:  # Race: another made it meanwhile
         return
     try:
-        os.fchmod(fd, 0o600)  # whatever the umask left of the mode
+        set_mode(fd, 0o600)
     finally:
         os.close(fd)
     if durable:
