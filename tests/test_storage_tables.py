@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import stat
 import subprocess
@@ -445,6 +446,39 @@ def test_an_lmdb_environment_that_was_removed_is_made_again(tmp_path):
             path.unlink()
         new.write("b", [b"y"])
         assert names(new) == ["b"]
+
+
+def test_what_is_written_after_the_file_was_removed_or_replaced_is_found(url, tmp_path):
+    for turn in range(2):
+        with opened(url) as storage:
+            storage.write("old", [b"x"])
+            assert content(storage, "old") == b"x"
+            shutil.rmtree(tmp_path / "place")
+            if turn:
+                in_spawned(write_all, [(url, b"z", 2)])
+            storage.write("a", [b"y"])
+            expected = ["a", "n0", "n1"] if turn else ["a"]
+            assert names(storage) == expected
+            assert content(storage, "a") == b"y"
+            storage.write("b", [b"y"])
+        with opened(url) as storage:
+            assert names(storage) == sorted([*expected, "b"])
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "lmdb"])
+def test_closing_takes_nothing_from_other_threads(url):
+    def work(number):
+        for turn in range(200):
+            storage.write(f"{number}", [b"%d" % turn])
+            assert content(storage, f"{number}") == b"%d" % turn
+            assert storage.version(f"{number}")
+
+    with opened(url) as storage, ThreadPoolExecutor(4) as pool:
+        working = [pool.submit(work, number) for number in range(4)]
+        while not all(each.done() for each in working):
+            storage.close()
+        for each in working:
+            each.result()
 
 
 def test_closing_gives_the_descriptors_back(url):
