@@ -39,8 +39,6 @@ def kind(request):
 
 @pytest.mark.parametrize("part", ["whole", "subdict"])
 def test_what_cpython_asks_of_mappings(kind, part, tmp_path, request):
-    if kind.name == "s3" and part == "whole":
-        pytest.skip("a hundred clients take ten seconds; a sub-dictionary is a PersiDict, too")
     parent = PersiDict(**kind.new(tmp_path, request))
 
     class Mappings(mapping_tests.BasicTestMappingProtocol):
