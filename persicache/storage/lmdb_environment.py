@@ -74,6 +74,7 @@ class Environment:
         self.pid = os.getpid()
         self.gate = Gate()
         self.forked_inside = False
+        self.is_closed = False
         self.path = path
         self._durable = durable
         self._map_nbytes = map_nbytes
@@ -100,7 +101,13 @@ class Environment:
     def close(self) -> None:
         """Close it, once nobody is in a transaction."""
         with self._writing, self.gate.shut():
+            self.is_closed = True
             self._environment.close()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its files were removed or replaced since it was opened."""
+        return self.identity != _identity(self.path)
 
     def table(self, key: bytes, *, create: bool) -> Any:
         """Return the table of this name, None if there is none and none is to be made."""

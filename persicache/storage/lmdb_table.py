@@ -82,14 +82,19 @@ class LmdbTable:
 
     def get(self, name: str) -> Row | None:
         key = _key(name)
+        environment = self._environment
         try:
-            if self._environment is None and self._is_missing():
-                return None
-            raw = (self._environment or self._made()).get(self._key, key)
+            if environment is None:
+                if self._is_missing():
+                    return None
+                environment = self._made()
+            raw = environment.get(self._key, key)
             if raw is None:
                 return None
             modified, after_version, after_name = self._parts(raw)
         except Exception as error:  # noqa: BLE001 - sorted out there
+            if environment is not None and environment.is_closed:  # Race: by another thread
+                return self.get(name)
             trouble = self._failed(error, f"read {name!r}")
             raise trouble from trouble.__cause__
         version = raw[_HEADER_NBYTES:after_version].decode("ascii")
@@ -190,18 +195,29 @@ class LmdbTable:
                 leave(environment, self._user)
 
     def _read(self, work: Work[T], default: T, action: str, name: str) -> T:
+        environment = None
         try:
             if self._environment is None and self._is_missing():
                 return default
-            return self._made().read(self._key, work, default)
+            environment = self._made()
+            return environment.read(self._key, work, default)
         except Exception as error:  # noqa: BLE001 - sorted out there
+            if environment is not None and environment.is_closed:  # Race: by another thread
+                return self._read(work, default, action, name)
             trouble = self._failed(error, f"{action} {name!r}")
             raise trouble from trouble.__cause__
 
     def _write(self, work: Work[T], nbytes: int, action: str, name: str) -> T:
+        environment = None
         try:
-            return self._made().write(self._key, work, nbytes=nbytes)
+            environment = self._made()
+            if environment.is_lost:  # what is written there nobody could find
+                self.close()
+                environment = self._made()
+            return environment.write(self._key, work, nbytes=nbytes)
         except Exception as error:  # noqa: BLE001 - sorted out there
+            if environment is not None and environment.is_closed:  # Race: by another thread
+                return self._write(work, nbytes, action, name)
             trouble = self._failed(error, f"{action} {name!r}")
             raise trouble from trouble.__cause__
 

@@ -71,13 +71,14 @@ os.register_at_fork(
 
 
 class _Session:
-    """A connection, the lock around it, whether it has seen the table, and whether it is in use."""
+    """A connection, to which file, the lock around it, whether it saw the table, and is in use."""
 
-    __slots__ = ("connection", "has_table", "in_use", "lock")
+    __slots__ = ("connection", "has_table", "identity", "in_use", "lock")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.connection: Connection | None = None
+        self.identity: tuple[int, int] | None = None
         self.has_table = False
         self.in_use = False
 
@@ -276,6 +277,12 @@ class SqliteTable:
             self._writes.in_use = True
             try:
                 with self._alone(create=create):
+                    # Whoever writes to a file that was removed or replaced writes to nobody, and
+                    # must then read what is there now.
+                    found = _identity(self._path)
+                    for session in (self._reads, self._writes):
+                        if session.identity != found:
+                            session.has_table = False
                     yield self._ready(self._writes, create=create)
             finally:
                 self._writes.in_use = False
@@ -298,6 +305,9 @@ class SqliteTable:
         """Return the connection, None if there is no table and none is to be made."""
         if session.has_table:
             return session.connection
+        if session.connection is not None and session.identity != _identity(self._path):
+            lost, session.connection = session.connection, None
+            lost.close()
         if session.connection is None:
             if create:
                 create_private(self._path, durable=self._durable)
@@ -306,6 +316,8 @@ class SqliteTable:
                     raise irregular()
             except FileNotFoundError:
                 return None
+            # Before it is opened: if it is replaced in between, it is opened again.
+            session.identity = _identity(self._path)
             session.connection = self._connect()
         session.has_table = self._finds_table(session.connection)
         if create and not session.has_table:
@@ -396,6 +408,14 @@ def _turn_on_wal(connection: Connection) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _identifier(table: str) -> str:
