@@ -1129,6 +1129,17 @@ def test_a_document_is_replaced_whole(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": {"b": 1, "b": 2}}', '{"a": 1e999}'])
+def test_what_a_document_would_lose_is_refused(text, tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with opened(f"jsondoc://{path}") as storage:
+        for attempt in (lambda: storage.read("a"), lambda: storage.write("c", [b"3"])):
+            with pytest.raises(BackendError, match=r"twice|1e999"):
+                attempt()
+    assert path.read_text() == text
+
+
 def test_a_broken_document_is_not_overwritten(tmp_path):
     path = tmp_path / "x.json"
     for text in ("", "{", '"text"', "[]"):
