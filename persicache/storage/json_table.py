@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -228,7 +230,7 @@ class JsonTable:
 
     def _parsed(self, data: bytes) -> dict[str, Any]:
         try:
-            document = json.loads(data)
+            document = json.loads(data, object_pairs_hook=_object, parse_float=_float)
         except (ValueError, RecursionError) as error:
             cause = f"the file is not a JSON document ({error}); it is left as it is"
             raise BackendError(place=self.place, action="read the document", cause=cause) from error
@@ -270,6 +272,23 @@ def _known(value: object, note: Note | None, modified: float) -> _Entry:
     if note is None or note.digest != mark:
         note = Note(mark, mark, modified)
     return _Entry(text, bytes_in(value) is None, note)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # The next rewrite would lose all but the last.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{twice!r} stands there twice")
+    return found
+
+
+def _float(text: str) -> float:
+    # The next rewrite would write Infinity, which no other tool reads.
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text} is too large")
+    return value
 
 
 def _info(name: str, entry: _Entry) -> RowInfo:
