@@ -371,6 +371,8 @@ class SqliteTable:
         except OSError as error:
             trouble = failure(error, place=self.place, action=action)
             raise trouble from trouble.__cause__
+        except OverflowError as error:  # sqlite3's own, of 2 GiB and more
+            raise BackendError(place=self.place, action=action, cause=error) from error
         except self._sqlite().error as error:
             kind = ReadOnlyPlace if primary_code(error) == _READ_ONLY else BackendError
             cause = full_disk(self._path, error) or error
