@@ -10,7 +10,6 @@ import os
 import pickle
 import shutil
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -968,36 +967,6 @@ def test_an_affected_sqlite_works_under_a_lock(tmp_path):
     (tmp_path / "y.db").write_bytes(b"no database")
     with pytest.raises(BackendError, match="not a database"):
         SqliteTable(str(tmp_path / "y.db"), library=library).get("n")
-
-
-def hold_again_and_again(path, begun, enough):
-    """Hold the lock of a SQLite file nearly all the time, as commits to a slow disk do."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    for _ in range(200):
-        connection.execute("BEGIN IMMEDIATE")
-        begun.set()
-        time.sleep(0.02)
-        connection.execute("COMMIT")
-        if enough.wait(0.0001):
-            return
-    raise TimeoutError
-
-
-def test_who_waits_for_others_who_write_to_sqlite_gets_a_turn(tmp_path):
-    pytest.importorskip("apsw")
-    spawn = multiprocessing.get_context("spawn")
-    begun, enough = spawn.Event(), spawn.Event()
-    with opened(url_of("sqlite", tmp_path)) as storage:
-        storage.write("a", [b"x"])
-        path = str(tmp_path / "place" / "x.db")
-        child = spawn.Process(target=hold_again_and_again, args=(path, begun, enough))
-        child.start()
-        assert begun.wait(30)
-        for turn in range(3):
-            storage.write("a", [b"%d" % turn])
-        enough.set()
-        child.join()
-    assert child.exitcode == 0
 
 
 def test_the_interpreters_sqlite_fails_as_apsw_does(tmp_path):
