@@ -10,6 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from struct import Struct
 from typing import Any, Final, Literal, cast, get_args
 from zoneinfo import ZoneInfoNotFoundError
 
@@ -21,7 +22,7 @@ from persicache.codecs import envelope, pickled
 from persicache.codecs.buffer import Buffer
 from persicache.codecs.codec import Decoded, Metadata, Owner, Source
 from persicache.codecs.frames import ArrowFrames, InexactFrame
-from persicache.codecs.tree import NotATree, pack_tree, unpack_tree
+from persicache.codecs.tree import NATIVE, NotATree, pack_native, pack_tree, unpack_tree
 from persicache.codecs.trust import Trust
 from persicache.codecs.verified import Verified
 from persicache.errors import (
@@ -45,6 +46,7 @@ FORMAT_VERSION: Final = "0.1"
 MOST_REPEATS_WITHOUT_PICKLE: Final = 1_000_000
 ARROW: Final = ArrowFrames()
 _new: Final = tuple.__new__  # a third of the time of Decoded(...), on the path of every hit
+CREATED: Final = Struct(">10sd4s")
 #: Keys of our own in the metadata map.
 OWN: Final = ("created", "key", "writer")
 
@@ -132,9 +134,7 @@ class EntryCodec:
         self._verified = Verified()
         self._clock = clock
 
-    @staticmethod
-    def identify(head: Buffer) -> str | None:
-        return envelope.identify(head)
+    identify = staticmethod(envelope.identify)
 
     def encode(
         self,
@@ -145,6 +145,10 @@ class EntryCodec:
         cost_seconds: float | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Sequence[Buffer]:
+        if type(value) in NATIVE and not extra and not self._keys:
+            plain = self._plain(value, owner.text, cost_seconds)
+            if plain is not None:
+                return [plain]
         codec, body, buffers = self._pack(value, owner, is_private=is_private)
         about = {
             **(extra or {}),
@@ -162,6 +166,20 @@ class EntryCodec:
             signing_key=self._keys[0] if self._keys else None,
             cost_seconds=math.nan if cost_seconds is None else cost_seconds,
         )
+
+    def _plain(self, value: object, text: str, cost_seconds: float | None) -> bytes | None:
+        """Return the entry of a number or a short text, in half the time; None of any other."""
+        try:
+            body = pack_native(value)
+        except (ValueError, OverflowError):
+            return None
+        if len(body) >= envelope.COMPRESSIBLE_NBYTES:
+            return None
+        # As msgpack writes the map of three that `encode` makes.
+        created = CREATED.pack(b"\x83\xa7created\xcb", self._clock(), b"\xa3key")
+        metadata = created + msgpack.packb(text) + _Writer.packed
+        cost = math.nan if cost_seconds is None else cost_seconds
+        return envelope.seal_plain(TREE, metadata, body, self._ad + text.encode(), cost, os.urandom(16))
 
     def _pack(self, value: object, owner: Owner, *, is_private: bool) -> tuple[int, bytes, list[Any]]:
         pickles = self._trust.can_store(is_private=is_private)
@@ -265,10 +283,12 @@ class _Writer:
     _python = f"{sys.version_info.major}.{sys.version_info.minor}"
     _version = f"persicache/{FORMAT_VERSION} python/{_python} {platform.node()}"
     name = f"{_version}:{os.getpid()}"
+    packed = msgpack.packb("writer") + msgpack.packb(name)
 
     @classmethod
     def renew(cls) -> None:
         cls.name = f"{cls._version}:{os.getpid()}"
+        cls.packed = msgpack.packb("writer") + msgpack.packb(cls.name)
 
 
 os.register_at_fork(after_in_child=_Writer.renew)

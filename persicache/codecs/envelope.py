@@ -69,6 +69,7 @@ __all__ = [
     "open_plain",
     "peek_metadata",
     "seal",
+    "seal_plain",
 ]
 
 
@@ -178,16 +179,9 @@ def seal(
     new_write_id : callable
         From a number of bytes to as many that nobody else will draw.
     """
-    write_id = new_write_id(16)
     if not buffers and len(body) < COMPRESSIBLE_NBYTES:
-        # Most entries; in half the time.
-        after = metadata + body
-        sizes = (len(metadata), len(body), HEAD_NBYTES + len(after))
-        header = HEADER.pack(
-            MAGIC, VERSION, SIGNED if signing_key else 0, codec, 0, 0, write_id, *sizes, cost_seconds
-        )
-        digest = blake3(ad + header + after).digest()
-        return [header + digest + _mac(digest, signing_key) + after]
+        return [seal_plain(codec, metadata, body, ad, cost_seconds, new_write_id(16), signing_key)]
+    write_id = new_write_id(16)
     flags = SIGNED if signing_key else 0
     if compression and len(body) >= COMPRESSIBLE_NBYTES:
         flags |= BODY_IN_BUFFER
@@ -217,6 +211,34 @@ def seal(
     if total >= LATE_FROM_NBYTES:
         return LateHead(head_nbytes, tail, head)
     return [head(), *tail]
+
+
+def seal_plain(
+    codec: int,
+    metadata: bytes,
+    body: Buffer,
+    ad: bytes,
+    cost_seconds: float,
+    write_id: bytes,
+    signing_key: bytes | None = None,
+) -> bytes:
+    """Return an entry without buffers, as most are: see `seal`."""
+    after = metadata + body
+    header = HEADER.pack(
+        MAGIC,
+        VERSION,
+        SIGNED if signing_key else 0,
+        codec,
+        0,
+        0,
+        write_id,
+        len(metadata),
+        len(body),
+        HEAD_NBYTES + len(after),
+        cost_seconds,
+    )
+    digest = blake3(ad + header + after).digest()
+    return header + digest + _mac(digest, signing_key) + after
 
 
 def _mac(digest: bytes, signing_key: bytes | None) -> bytes:

@@ -110,10 +110,10 @@ def pack_tree(
     {'a': (1, 2.5)}
     """
     try:
-        if type(value) in _NATIVE:
-            return _dump(value), []
+        if type(value) in NATIVE:
+            return pack_native(value), []
         packer = _Packer(frames, most_repeats)
-        body = _dump(packer.node(value, 0))
+        body = pack_native(packer.node(value, 0))
     except (ValueError, OverflowError, RecursionError) as error:
         # Too long for msgpack (4 GiB), or a tree too deep for it.
         raise NotATree(str(error)) from error
@@ -127,7 +127,14 @@ def unpack_tree(body: Any, buffers: list[Any], *, frames: FrameCodec | None = No
     return _Unpacker(buffers, frames).load(body)
 
 
-def _dump(node: Any) -> bytes:
+def pack_native(node: Any) -> bytes:
+    """Return what msgpack makes of a value of a type in `NATIVE`, or of a tree of them.
+
+    Raises
+    ------
+    ValueError, OverflowError
+        If it is too long for msgpack (4 GiB).
+    """
     packed: bytes = msgpack.packb(
         node, default=_big_int, strict_types=True, use_bin_type=True, unicode_errors="surrogatepass"
     )
@@ -140,7 +147,7 @@ def _big_int(value: Any) -> msgpack.ExtType:
 
 
 #: What msgpack packs exactly; bytes are looked at one by one, because they may be large.
-_NATIVE: Final = frozenset({type(None), bool, int, float, str})
+NATIVE: Final = frozenset({type(None), bool, int, float, str})
 #: First bytes of what msgpack unpacks without an extension: None, bool, numbers, str, bytes.
 _SCALARS: Final = frozenset(
     [
@@ -167,7 +174,7 @@ class _Packer:
 
     def node(self, value: Any, depth: int) -> Any:
         kind = type(value)
-        if kind in _NATIVE:
+        if kind in NATIVE:
             return value
         if depth > MAX_DEPTH:
             raise NotATree("it is nested too deep")
@@ -214,7 +221,7 @@ class _Packer:
 
     def _items(self, items: list[Any], depth: int) -> list[Any]:
         # One pass in C over the types spares a call for each of a million numbers.
-        if _NATIVE.issuperset(map(type, items)):
+        if NATIVE.issuperset(map(type, items)):
             return items
         return [self.node(item, depth + 1) for item in items]
 
@@ -223,7 +230,7 @@ class _Packer:
         return len(self.buffers) - 1
 
     def _ext(self, code: Kind, payload: Any) -> msgpack.ExtType:
-        return msgpack.ExtType(code, _dump(payload))
+        return msgpack.ExtType(code, pack_native(payload))
 
     def _numpy(self, value: Any, depth: int) -> msgpack.ExtType:
         known = self._arrays.get(id(value))
