@@ -134,7 +134,9 @@ class EntryCodec:
         self._verified = Verified()
         self._clock = clock
 
-    identify = staticmethod(envelope.identify)
+    @staticmethod
+    def identify(head: Buffer) -> str | None:
+        return envelope.identify(head)
 
     def encode(
         self,
