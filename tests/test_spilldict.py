@@ -485,7 +485,7 @@ def test_a_value_over_the_budget_that_can_not_be_written_is_refused(old):
         place.fails = None
 
 
-@pytest.mark.parametrize("moment", ["_forget", "_remember", "_make_room"])
+@pytest.mark.parametrize("moment", ["_replace", "_victim", "_spill"])
 def test_an_interrupt_leaves_a_dictionary_that_works(monkeypatch, moment):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -495,7 +495,7 @@ def test_an_interrupt_leaves_a_dictionary_that_works(monkeypatch, moment):
         with monkeypatch.context() as patch:
             patch.setattr(SpillDict, moment, interrupt)
             with pytest.raises(KeyboardInterrupt):
-                c[4] = "new"
+                c[4 if moment == "_replace" else 5] = "new"
         c[4] = "newer"
         c.update({i: i for i in range(10, 15)})
         assert c.memory_usage == len(c.in_memory) <= 3

@@ -34,6 +34,10 @@ class Item:
         Whether the value stays in memory, since it can't be stored.
     is_told : bool, default False
         Whether that was said.
+    is_leaving : bool, default False
+        Whether the value is on its way out of memory.
+    cost_seconds : float, default 0
+        What it takes to have the value back.
     """
 
     key: Hashable
@@ -43,6 +47,8 @@ class Item:
     is_clean: bool = False
     is_pinned: bool = False
     is_told: bool = False
+    is_leaving: bool = False
+    cost_seconds: float = 0.0
 
     @property
     def is_in_memory(self) -> bool:

@@ -9,13 +9,16 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Hashable, Iterable, MutableMapping
+from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 from persicache.errors import BackendError, PersicacheError, UnencodableValue
 from persicache.mappings.conditions import Joker
+from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.persidict import PersiDict
 
 __all__ = ["Copy", "GivenPlace", "PrivatePlace", "SpillPlace"]
@@ -29,7 +32,7 @@ class Copy(NamedTuple):
 
 
 class SpillPlace(Protocol):
-    """Keeps copies of values. Its owner calls it under a lock."""
+    """Keeps copies of values. Several threads can call it at once, for different keys."""
 
     @property
     def is_private(self) -> bool:
@@ -77,6 +80,11 @@ class GivenPlace:
     def __init__(self, place: str | os.PathLike[str] | MutableMapping[Any, Any]) -> None:
         self._is_ours = not isinstance(place, MutableMapping)
         self._mapping = place if isinstance(place, MutableMapping) else PersiDict[Any](place)
+        # Of anybody else's mapping nobody knows whether threads can share it.
+        is_safe = isinstance(self._mapping, PersiDict)
+        self._guard: AbstractContextManager[Any] = (
+            contextlib.nullcontext() if is_safe else threading.RLock()
+        )
 
     def __repr__(self) -> str:
         # A mapping's own may show all that is in it.
@@ -104,18 +112,20 @@ class GivenPlace:
         if isinstance(value, Joker):
             raise UnencodableValue(key=key, reason=f"{value!r} is an instruction to a place, not a value")
         copy = old or Copy(None, key)
-        self._mapping[copy.name] = value
+        with self._guard:
+            self._mapping[copy.name] = value
         return copy
 
     def read(self, key: Hashable, copy: Copy) -> Any:  # noqa: ARG002 - the protocol's
-        return self._mapping[copy.name]
+        with self._guard:
+            return self._mapping[copy.name]
 
     def remove(self, copy: Copy) -> None:
         if isinstance(self._mapping, PersiDict):
             self._mapping.discard(copy.name)
             return
         # Not pop: that reads the value, which may be damaged, and was never asked for.
-        with contextlib.suppress(KeyError):
+        with self._guard, contextlib.suppress(KeyError):
             del self._mapping[copy.name]
 
     def remove_all(self, copies: Iterable[Copy]) -> None:
@@ -166,15 +176,15 @@ class PrivatePlace:
 
     def __init__(self) -> None:
         self._directory: Directory | None = None
+        self._making = ForkLock()
         self._names = count()
 
     def write(self, key: Hashable, value: Any, *, old: Copy | None) -> Copy:  # noqa: ARG002 - the protocol's
         if isinstance(value, Joker):
             raise UnencodableValue(key=key, reason=f"{value!r} is an instruction to a place, not a value")
-        if self._directory is None or not self._directory.is_mine:
-            self._directory = self._made()
-        copy = Copy(self._directory, next(self._names))
-        self._directory.values[copy.name] = value
+        directory = self._own_directory()
+        copy = Copy(directory, next(self._names))
+        directory.values[copy.name] = value
         return copy
 
     def read(self, key: Hashable, copy: Copy) -> Any:
@@ -205,6 +215,12 @@ class PrivatePlace:
         directory, self._directory = self._directory, None
         if directory is not None and directory.is_mine:
             directory.remove()
+
+    def _own_directory(self) -> Directory:
+        with self._making:
+            if self._directory is None or not self._directory.is_mine:
+                self._directory = self._made()
+            return self._directory
 
     @staticmethod
     def _made() -> Directory:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
+import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Final, Never, Self, TypeVar
+from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
 
 from persicache.errors import UntrustedPickle
-from persicache.eviction import LRU, Policy
 from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
 from persicache.mappings.html import shown
 from persicache.mappings.spill_item import NOWHERE, Item
-from persicache.mappings.spill_place import GivenPlace, PrivatePlace, SpillPlace
+from persicache.mappings.spill_place import Copy, GivenPlace, PrivatePlace, SpillPlace
+from persicache.mappings.spill_room import Room
+from persicache.mappings.spill_stats import SpillStats
 from persicache.mappings.warn import warn_caller
 from persicache.mappings.weigh import nbytes
 
@@ -29,7 +34,9 @@ V = TypeVar("V")
 UNSET: Final = object()
 #: Giving memory back to the system takes a moment: it is not worth it for less.
 MIN_TRIM_NBYTES: Final = 1 << 20
-POLICIES: Final[Mapping[str, Callable[[], Policy]]] = {"lru": LRU}
+#: Threads that `prefetch` reads with.
+N_READERS: Final = 4
+OnReturn = Literal["view", "copy"]
 
 
 class SpillDict(MutableMapping[Any, V]):
@@ -51,10 +58,17 @@ class SpillDict(MutableMapping[Any, V]):
         Where to spill. By default a private directory in the place for temporary files,
         removed when the dictionary is closed or collected. What is in a given place is part
         of the dictionary, and stays there: see `flush`.
-    policy : str, default "lru"
-        Who leaves memory first: ``"lru"``, the least recently used.
+    policy : {"lru", "lfu", "gdsf"}, default "lru"
+        Who leaves memory first: the least recently used, the least frequently used, or what
+        takes least time to have back for its bytes.
     weigh : callable, default `persicache.nbytes`
         From a value to the bytes that it takes in memory.
+    on_return : {"view", "copy"}, default "view"
+        Whether ``c[k]`` is the very object in memory, or a copy, which is the caller's own.
+    on_miss : callable, optional
+        Called with a key before its value is read from disk.
+    on_overflow : callable, optional
+        Called before values leave memory, with the bytes of the one that there is no room for.
 
     Raises
     ------
@@ -65,7 +79,14 @@ class SpillDict(MutableMapping[Any, V]):
 
     Notes
     -----
-    All methods may be called from several threads; they wait for one another.
+    All methods may be called from several threads. Values are written and read while others go
+    on: a thread waits only for a key that another is reading, writing or removing, or for the
+    memory that another is making free. A key that is set or removed while its old value is being
+    written has the new value, or none.
+
+    With ``on_return="view"`` a value that is changed in place is changed in memory, and on disk
+    only if it was not written before: assign it to be sure. With "copy" no change in place
+    changes the dictionary.
 
     A value that can't be stored stays in memory, with one warning. So does, in a given place,
     a value whose key can't be stored there; in the default place any hashable key can. These
@@ -102,16 +123,23 @@ class SpillDict(MutableMapping[Any, V]):
         spill_to: str | os.PathLike[str] | MutableMapping[Any, V] | None = None,
         policy: str = "lru",
         weigh: Callable[[V], int] = nbytes,
+        on_return: OnReturn = "view",
+        on_miss: Callable[[Any], object] | None = None,
+        on_overflow: Callable[[int], object] | None = None,
     ) -> None:
-        if policy not in POLICIES:
-            raise ValueError(f"unknown policy {policy!r}: give one of {sorted(POLICIES)}")
-        self._budget = parse_nbytes(available_memory)
+        if on_return not in get_args(OnReturn):
+            raise ValueError(f"on_return must be one of {get_args(OnReturn)}, not {on_return!r}")
+        self._room = Room(parse_nbytes(available_memory), policy)
         self._weigh = weigh
-        self._new_policy = POLICIES[policy]
-        self._policy = self._new_policy()
+        self._hands_out_copies = on_return == "copy"
+        self._on_miss = on_miss
+        self._on_overflow = on_overflow
         self._lock = ForkLock(self._repair)
-        self._used = 0
-        self._trimmer = Trimmer(every_nbytes=max(self._budget // 32, MIN_TRIM_NBYTES))
+        self._pid = os.getpid()
+        # Keys whose copies are being read, written or removed, outside the lock, and by which thread.
+        self._busy: dict[Hashable, int] = {}
+        self._stats = SpillStats()
+        self._trimmer = Trimmer(every_nbytes=max(self._room.nbytes // 32, MIN_TRIM_NBYTES))
         self._is_closed = False
         # Every key has one item, and a new one takes its place in one step: whoever looks
         # without the lock finds the old or the new.
@@ -134,19 +162,19 @@ class SpillDict(MutableMapping[Any, V]):
                 return f"{type(self).__name__}(closed)"
             n_on_disk = sum(not item.is_in_memory for item in self._items.values())
             return (
-                f"{type(self).__name__}({len(self._items)} items, {shown(self._used)} of "
-                f"{shown(self._budget)} in memory, {n_on_disk} on disk)"
+                f"{type(self).__name__}({len(self._items)} items, {shown(self._room.used)} of "
+                f"{shown(self._room.nbytes)} in memory, {n_on_disk} on disk)"
             )
 
     @property
     def available_memory(self) -> int:
         """The budget in bytes."""
-        return self._budget
+        return self._room.nbytes
 
     @property
     def memory_usage(self) -> int:
         """The bytes of the values that are in memory."""
-        return self._used
+        return self._room.used
 
     @property
     def in_memory(self) -> frozenset[Any]:
@@ -154,79 +182,53 @@ class SpillDict(MutableMapping[Any, V]):
         with self._lock:
             return frozenset(key for key, item in self._items.items() if item.is_in_memory)
 
+    @property
+    def stats(self) -> SpillStats:
+        """What was read and written so far."""
+        with self._lock:
+            return copy.copy(self._stats)
+
     # One key
 
     def __getitem__(self, key: Hashable) -> V:
-        with self._lock:
-            item = self._open_items()[key]
-            if item.is_in_memory:
-                if not item.is_pinned:
-                    self._policy.touch(key)
-                return item.value  # type: ignore[no-any-return]
-            value: V = self._read(key, item)
-            self._restore(key, item, value)
-            return value
+        value = self._get(key)
+        return copy.deepcopy(value) if self._hands_out_copies else value
 
     def __setitem__(self, key: Hashable, value: V) -> None:
-        with self._lock:
-            old = self._open_items().get(key)
-            weight = self._weighed(value)
-            item = Item(key, value=value, weight=weight)
-            if old is not None:
-                item.is_told = old.is_told
-                if not self._place.is_private:
-                    # Crash: it stays until the new value overwrites it; another process that
-                    # opens the place before that finds the old value, not none.
-                    item.copy = old.copy
-                if key in self._policy:
-                    self._policy.touch(key)  # so that it is spilled last, if at all
-            # Full disk: room first, or straight through to the place; nothing has changed yet.
-            failure = None
-            if not self._make_room(weight, instead_of=old):
-                failure = self._write(item)
-                if failure is None:
-                    item.value = NOWHERE
-            self._items[key] = item
-            self._forget(key, old)
-            self._remember(key, item)
-            if old is not None and old.copy is not None and self._place.is_private:
-                self._remove_copy(old)
-            if failure is not None:
-                self._pin(key, item, failure)
+        self._set(key, value)
 
     def __delitem__(self, key: Hashable) -> None:
-        with self._lock:
-            self._remove(key, self._open_items()[key])
+        self._take(key, reads=False)
 
     def __contains__(self, key: object) -> bool:
         return key in self._open_items()
 
     def pop(self, key: Hashable, default: Any = UNSET) -> Any:
         """Remove `key` and return its value; or the default, if there is one and no such key."""
-        with self._lock:
-            item = self._open_items().get(key)
-            if item is None:
-                if default is UNSET:
-                    raise KeyError(key)
-                return default
-            value = item.value if item.is_in_memory else self._read(key, item)
-            self._remove(key, item)
-            return value
+        try:
+            return self._take(key, reads=True)
+        except KeyError:
+            if default is UNSET:
+                raise
+            return default
 
     def popitem(self) -> tuple[Any, V]:
         """Remove the item that came last, as a dict does, and return it; KeyError if there is none."""
-        with self._lock:
-            for key in reversed(self._open_items()):
-                return key, self.pop(key)
-            raise KeyError("the dictionary is empty")
+        while True:
+            with self._lock:
+                key = next(reversed(self._open_items()), UNSET)
+            if key is UNSET:
+                raise KeyError("the dictionary is empty")
+            with contextlib.suppress(KeyError):  # Race: another took it
+                return key, self._take(key, reads=True)
 
     def setdefault(self, key: Hashable, default: V = None) -> V:  # type: ignore[assignment]
         """Return the value of `key`, after setting it to `default` if there is none."""
-        with self._lock:
-            if key not in self._open_items():
-                self[key] = default
+        while True:
+            if self._set(key, default, if_absent=True):
                 return default
-            return self[key]
+            with contextlib.suppress(KeyError):  # Race: another removed it
+                return self[key]
 
     def spill(self, key: Hashable) -> bool:
         """Move the value of `key` out of memory; return whether it is out now.
@@ -236,9 +238,50 @@ class SpillDict(MutableMapping[Any, V]):
         KeyError
             If there is no such key.
         """
+        while True:
+            with self._lock:
+                item = self._open_items()[key]
+                if not item.is_in_memory:
+                    return True
+                if item.is_pinned:
+                    return False
+                if not self._begin(key):
+                    continue
+                self._room.send_out(item)
+            self._spill(item)
+            if self._items.get(key, item) is item:  # Race: else it was set again meanwhile
+                return not item.is_in_memory or key not in self._items
+
+    def evict(self) -> int:
+        """Move the value that can best be spared out of memory; return its bytes, 0 if there is none."""
         with self._lock:
-            item = self._open_items()[key]
-            return not item.is_in_memory or self._spill(key, item)
+            self._open_items()
+            item = self._victim()
+        if item is None:
+            return 0
+        self._spill(item)
+        return 0 if item.is_in_memory else item.weight
+
+    def prefetch(self, keys: Iterable[Any]) -> None:
+        """Read the values of `keys` into memory, several at once, as far as they fit in together.
+
+        Keys that there are none of are passed over.
+        """
+        with ThreadPoolExecutor(N_READERS, "persicache-prefetch") as readers:
+            wanted, nbytes = [], 0
+            with self._lock:
+                items = self._open_items()
+                for key in keys:
+                    item = items.get(key)
+                    if item is None:
+                        continue
+                    nbytes += item.weight
+                    if nbytes > self._room.nbytes:
+                        break
+                    wanted.append(key)
+            for reading in [readers.submit(self._get, key) for key in wanted]:
+                with contextlib.suppress(KeyError):  # Race: removed meanwhile
+                    reading.result()
 
     # All keys
 
@@ -252,33 +295,36 @@ class SpillDict(MutableMapping[Any, V]):
     def clear(self) -> None:
         """Remove every item, without reading any."""
         with self._lock:
-            items = self._open_items()
+            items = self._settled_items()
             copies = [item.copy for item in items.values() if item.copy is not None]
             try:
                 self._place.remove_all(copies)
             except Exception:  # noqa: BLE001 - of any mapping; if it lasts, it comes again
                 # One by one, so that what is left can still be read.
                 for key, item in list(items.items()):
-                    self._remove(key, item)
+                    if item.copy is not None:
+                        self._place.remove(item.copy)
+                    del items[key]
+                    self._room.leave(item)
             self._forget_all()
 
     def flush(self) -> None:
         """Store every value that is in memory only, so that another process can open the place."""
-        with self._lock:
-            for key, item in list(self._open_items().items()):
-                self._store(key, item)
-            self._place.flush()
+        for key in self:
+            self._store(key)
+        self._place.flush()
 
     def close(self) -> None:
         """Store what a given place doesn't hold yet, or remove the private one; and forget all.
 
         Closing it again does nothing; using it any other way is a ValueError.
         """
+        if not self._is_closed and not self._place.is_private:
+            self.flush()
         with self._lock:
             if self._is_closed:
                 return
-            if not self._place.is_private:
-                self.flush()
+            self._settled_items()
             self._forget_all()
             self._is_closed = True
             self._place.close()
@@ -312,6 +358,228 @@ class SpillDict(MutableMapping[Any, V]):
             "give it a place (spill_to=), flush() it, and open that place in the other process"
         )
 
+    # A key's value. Copies are read, written and removed outside the lock, by one thread a key.
+
+    def _get(self, key: Hashable) -> V:
+        is_told = self._on_miss is None
+        while True:
+            with self._lock:
+                item = self._open_items()[key]
+                if item.is_in_memory:
+                    self._room.touch(item)
+                    self._stats.hits += 1
+                    value: V = item.value
+                    return value
+                if is_told and not self._begin(key):
+                    continue
+            if not is_told and self._on_miss is not None:
+                self._on_miss(key)
+                is_told = True
+                continue
+            with self._ending(key):
+                value, is_its = self._read(key, item)
+            if is_its:
+                self._keep(item, value)
+                return value
+
+    def _set(self, key: Hashable, value: V, *, if_absent: bool = False) -> bool:
+        """Set a key, or only one that isn't there; return whether it was set."""
+        new = Item(key, value=value, weight=self._weighed(value))
+        is_told = self._on_overflow is None
+        while True:
+            with self._lock:
+                old = self._open_items().get(key)
+                if if_absent and old is not None:
+                    return False
+                # In a given place both values have one copy: not while that is being written.
+                if not self._place.is_private and self._is_busy(key):
+                    self._lock.wait()
+                    continue
+                # Full disk: room first, or straight through to the place; nothing has changed yet.
+                if self._room.fits(new.weight, instead_of=old):
+                    orphan = self._replace(old, new)
+                    break
+                if is_told:
+                    if old is not None:
+                        self._room.touch(old)  # so that it is spilled last, if at all
+                    is_too_large = new.weight > self._room.nbytes
+                    victim = None if is_too_large else self._victim()
+                    if victim is None and not is_too_large and self._is_busy():
+                        self._lock.wait()  # for somebody who is on the way out
+                        continue
+                    if victim is None and not self._begin(key):
+                        continue
+            if not is_told and self._on_overflow is not None:
+                self._on_overflow(new.weight)
+                is_told = True
+                continue
+            if victim is not None:
+                self._spill(victim)
+                continue
+            orphan = self._set_on_disk(key, new)
+            break
+        self._discard(key, orphan)
+        return True
+
+    def _set_on_disk(self, key: Hashable, new: Item) -> Copy | None:
+        """Set a key to a value that memory has no room for; return the copy of what it replaced."""
+        with self._ending(key):
+            if not self._place.is_private and key in self._items:
+                new.copy = self._items[key].copy
+            failure = self._write(new)
+            with self._lock:
+                if failure is None:
+                    new.value = NOWHERE
+                orphan = self._replace(self._items.get(key), new)
+            if failure is not None:
+                self._pin(new, failure)
+        return orphan
+
+    def _take(self, key: Hashable, *, reads: bool) -> Any:
+        """Remove a key; return its value if that is wanted, or in memory."""
+        while True:
+            with self._lock:
+                item = self._open_items()[key]
+                value = item.value
+                must_read = reads and not item.is_in_memory
+                if not must_read and self._place.is_private:
+                    orphan = self._drop(item)
+                    break
+                if not self._begin(key):
+                    continue
+            with self._ending(key):
+                if must_read:
+                    value, is_its = self._read(key, item)
+                    if not is_its:
+                        continue
+                # In a given place the copy goes first: if it can't be removed, the key is still there.
+                if item.copy is not None and not self._place.is_private:
+                    self._place.remove(item.copy)
+                with self._lock:
+                    if self._items.get(key) is not item:  # Race: replaced since, so that this came first
+                        return value
+                    orphan = self._drop(item)
+            break
+        self._discard(key, orphan)
+        return value
+
+    def _keep(self, item: Item, value: V) -> None:
+        """Keep a value that was read in memory, if there is room."""
+        weight = self._weighed(value)
+        while True:
+            with self._lock:
+                item.weight = weight if not item.is_in_memory else item.weight
+                if self._items.get(item.key) is not item or item.is_in_memory or weight > self._room.nbytes:
+                    return
+                if self._room.fits(weight):
+                    item.value = value
+                    self._room.enter(item)
+                    return
+                victim = self._victim()
+                if victim is None:
+                    if not self._is_busy():
+                        return
+                    self._lock.wait()
+                    continue
+            try:
+                self._spill(victim)
+            except (OSError, MemoryError):
+                return  # a disk too full to make room is no reason not to hand out what was read
+
+    def _store(self, key: Hashable) -> None:
+        """See that the place has a copy of the value of a key, if it can be stored."""
+        while True:
+            with self._lock:
+                item = self._open_items().get(key)
+                if item is None or item.is_clean or item.is_pinned:
+                    return
+                if not self._begin(key):
+                    continue
+            with self._ending(key):
+                failure = self._write(item)
+                if failure is not None:
+                    self._pin(item, failure)
+                if self._items.get(key) is item:
+                    return
+            self._discard(key, item.copy)  # Race: replaced or removed since, in a private place
+
+    def _spill(self, item: Item) -> None:
+        """Let the value of an item that was sent out leave memory, once it is stored."""
+        with self._ending(item.key):
+            try:
+                # Crash, full disk: the value leaves memory only once it is stored.
+                failure = None if item.is_clean else self._write(item)
+                if failure is not None:
+                    self._pin(item, failure)
+            finally:
+                with self._lock:
+                    is_current = self._items.get(item.key) is item
+                    item.is_leaving = False
+                    if is_current and item.is_clean:
+                        self._room.leave(item)
+                        item.value = NOWHERE
+                    elif is_current:
+                        self._room.stay(item)
+        if not is_current:
+            self._discard(item.key, item.copy)  # Race: as above
+        self._trimmer.freed(item.weight)
+
+    def _read(self, key: Hashable, item: Item) -> tuple[Any, bool]:
+        """Return what the copy of an item holds, and whether the item is still that of the key."""
+        assert item.copy is not None
+        start = time.perf_counter()
+        try:
+            value = self._place.read(key, item.copy)
+        except Exception:
+            if self._items.get(key) is item:
+                raise
+            return None, False  # Race: its copy went when it was replaced or removed
+        item.cost_seconds = time.perf_counter() - start
+        with self._lock:
+            self._stats.misses += 1
+            self._stats.restored_nbytes += item.weight
+            self._stats.restore_seconds += item.cost_seconds
+        return value, True
+
+    def _write(self, item: Item) -> Exception | None:
+        """Write a value; return why it can't be stored, if it can't."""
+        start = time.perf_counter()
+        try:
+            item.copy = self._place.write(item.key, item.value, old=item.copy)
+        except UntrustedPickle as error:
+            return error
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a mapping or a value may raise anything
+            return error
+        item.is_clean = True
+        with self._lock:
+            self._stats.spilled_nbytes += item.weight
+            self._stats.spill_seconds += time.perf_counter() - start
+        return None
+
+    def _pin(self, item: Item, failure: Exception) -> None:
+        """Keep a value in memory for good, since it can't be stored."""
+        with self._lock:
+            item.is_pinned = True
+            if self._items.get(item.key) is item:
+                self._room.pin(item)
+        if item.copy is not None:  # of an older value, which this one can't overwrite
+            copy, item.copy = item.copy, None
+            self._discard(item.key, copy)
+        if not item.is_told:
+            item.is_told = True
+            warn_caller(f"{item.key!r} stays in memory: {failure}")
+
+    def _discard(self, key: Hashable, copy: Copy | None) -> None:
+        """Remove a copy that is no longer in use; if that fails, it only takes space."""
+        if copy is None:
+            return
+        try:
+            self._place.remove(copy)
+        except Exception as error:  # noqa: BLE001 - of any mapping
+            warn_caller(f"an old copy of {key!r} could not be removed: {error}")
+
     # Under the lock
 
     def _open_items(self) -> dict[Hashable, Item]:
@@ -322,6 +590,12 @@ class SpillDict(MutableMapping[Any, V]):
             )
         return self._items
 
+    def _settled_items(self) -> dict[Hashable, Item]:
+        """Return the items when nobody reads or writes any."""
+        while self._is_busy():
+            self._lock.wait()
+        return self._open_items()
+
     def _weighed(self, value: V) -> int:
         weight = self._weigh(value)
         if not (weight >= 0 and math.isfinite(weight)):
@@ -330,116 +604,90 @@ class SpillDict(MutableMapping[Any, V]):
             )
         return math.ceil(weight)
 
-    def _make_room(self, weight: int, *, instead_of: Item | None = None) -> bool:
-        """Spill until so much fits into the budget; return whether it does."""
-        if weight > self._budget:
+    def _begin(self, key: Hashable) -> bool:
+        """Take a key for oneself; if another has it, wait, and return False to look again."""
+        if self._is_busy(key):
+            self._lock.wait()
             return False
-        while True:
-            free = instead_of.weight if instead_of is not None and instead_of.is_in_memory else 0
-            if self._used - free + weight <= self._budget:
-                return True
-            if not len(self._policy):
-                return False
-            victim = self._policy.victim()
-            self._spill(victim, self._items[victim])
+        self._busy[key] = threading.get_ident()
+        return True
 
-    def _restore(self, key: Hashable, item: Item, value: V) -> None:
-        """Keep a value that was read in memory, if there is room."""
-        weight = self._weighed(value)
-        # A disk too full to make room is no reason not to hand out what was read.
-        with contextlib.suppress(OSError, MemoryError):
-            if self._make_room(weight):
-                item.weight, item.value = weight, value
-                self._remember(key, item)
+    def _is_busy(self, key: Hashable = UNSET) -> bool:
+        """Return whether another thread reads or writes the value of a key, or any."""
+        # Race: what this thread itself has taken it was interrupted at, as by Ctrl-C.
+        me = threading.get_ident()
+        for mine in [key for key, owner in self._busy.items() if owner == me]:
+            del self._busy[mine]
+            item = self._items.get(mine)
+            if item is not None and item.is_leaving:
+                item.is_leaving = False
+                self._room.stay(item)
+        return bool(self._busy) if key is UNSET else key in self._busy
 
-    def _remember(self, key: Hashable, item: Item) -> None:
-        if item.is_in_memory:
-            self._used += item.weight
-            if not item.is_pinned:
-                self._policy.add(key, nbytes=item.weight)
+    @contextlib.contextmanager
+    def _ending(self, key: Hashable) -> Iterator[None]:
+        """Give back, at the end, a key that was taken."""
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.pop(key, None)
+                self._lock.notify_all()
 
-    def _forget(self, key: Hashable, item: Item | None) -> None:
-        if item is not None and item.is_in_memory:
-            self._used -= item.weight
-            if not item.is_pinned:
-                self._policy.remove(key)
+    def _victim(self) -> Item | None:
+        """Send out the item that can best be spared; None if there is none."""
+        while (key := self._room.victim(self._busy)) is not None:
+            item = self._items.get(key)
+            if item is not None and item.is_in_memory and not item.is_leaving:
+                self._busy[key] = threading.get_ident()
+                item.is_leaving = True
+                return item
+        return None
+
+    def _replace(self, old: Item | None, new: Item) -> Copy | None:
+        """Let an item take the place of another; return the copy that nobody needs any more."""
+        orphan = None
+        if old is not None:
+            new.is_told = old.is_told
+            if self._place.is_private:
+                orphan = self._orphan(old)
+            elif new.copy is None:
+                # Crash: it stays until the new value overwrites it; another process that opens
+                # the place before that finds the old value, not none.
+                new.copy = old.copy
+        self._items[new.key] = new
+        self._room.enter(new, instead_of=old)
+        self._lock.notify_all()
+        return orphan
+
+    def _drop(self, item: Item) -> Copy | None:
+        """Forget an item; return the copy that nobody needs any more."""
+        del self._items[item.key]
+        self._room.leave(item)
+        self._lock.notify_all()
+        return self._orphan(item) if self._place.is_private else None
+
+    @staticmethod
+    def _orphan(item: Item) -> Copy | None:
+        # Who is just writing it finds that its item is gone, and discards it.
+        return None if item.is_leaving else item.copy
 
     def _forget_all(self) -> None:
         self._items.clear()
-        self._policy = self._new_policy()
-        self._used = 0
-
-    def _spill(self, key: Hashable, item: Item) -> bool:
-        # Crash, full disk: the value leaves memory only once it is stored.
-        if not self._store(key, item):
-            return False
-        self._forget(key, item)
-        item.value = NOWHERE
-        self._trimmer.freed(item.weight)
-        return True
-
-    def _read(self, key: Hashable, item: Item) -> V:
-        assert item.copy is not None
-        value: V = self._place.read(key, item.copy)
-        return value
-
-    def _store(self, key: Hashable, item: Item) -> bool:
-        """See that the place has a copy of a value; return whether it could be stored."""
-        if item.is_clean or item.is_pinned:
-            return item.is_clean
-        failure = self._write(item)
-        if failure is not None:
-            self._pin(key, item, failure)
-        return failure is None
-
-    def _write(self, item: Item) -> Exception | None:
-        """Write a value; return why it can't be stored, if it can't."""
-        try:
-            item.copy = self._place.write(item.key, item.value, old=item.copy)
-        except UntrustedPickle as error:
-            return error
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001 - a mapping or a value may raise anything
-            return error
-        item.is_clean = True
-        return None
-
-    def _pin(self, key: Hashable, item: Item, failure: Exception) -> None:
-        """Keep a value in memory for good, since it can't be stored."""
-        item.is_pinned = True
-        self._policy.remove(key)
-        if item.copy is not None:
-            self._remove_copy(item)  # of an older value, which this one can't overwrite
-        if not item.is_told:
-            item.is_told = True
-            warn_caller(f"{key!r} stays in memory: {failure}")
-
-    def _remove(self, key: Hashable, item: Item) -> None:
-        # In a given place the copy goes first: if it can't be removed, the key is still there.
-        if item.copy is not None and not self._place.is_private:
-            self._place.remove(item.copy)
-        del self._items[key]
-        self._forget(key, item)
-        if item.copy is not None and self._place.is_private:
-            self._remove_copy(item)
-
-    def _remove_copy(self, item: Item) -> None:
-        """Remove the copy of a value that is no longer in use; if that fails, it only takes space."""
-        copy, item.copy = item.copy, None
-        assert copy is not None
-        try:
-            self._place.remove(copy)
-        except Exception as error:  # noqa: BLE001 - of any mapping
-            warn_caller(f"an old copy of {item.key!r} could not be removed: {error}")
+        self._room.clear()
 
     def _repair(self) -> None:
         # Race: forked while another thread was in here, or interrupted. Items change in one
         # step; what is counted beside them may have been half done.
-        self._policy = self._new_policy()
-        self._used = 0
-        for key, item in self._items.items():
-            self._remember(key, item)
+        if os.getpid() != self._pid:
+            # Nobody is here to finish what other threads of the parent had begun.
+            self._pid = os.getpid()
+            self._busy.clear()
+            for item in self._items.values():
+                item.is_leaving = False
+        self._room.clear()
+        for item in self._items.values():
+            self._room.enter(item)
 
 
 def _warn_of_lost(items: dict[Hashable, Item], pid: int, place: str) -> None:
