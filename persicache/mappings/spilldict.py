@@ -249,8 +249,9 @@ class SpillDict(MutableMapping[Any, V]):
                     continue
                 self._room.send_out(item)
             self._spill(item)
-            if self._items.get(key, item) is item:  # Race: else it was set again meanwhile
-                return not item.is_in_memory or key not in self._items
+            now = self._items.get(key)
+            if now is None or now is item:  # Race: else it was set again meanwhile
+                return now is None or not now.is_in_memory
 
     def evict(self) -> int:
         """Move the value that can best be spared out of memory; return its bytes, 0 if there is none."""
