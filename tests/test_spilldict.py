@@ -5,8 +5,10 @@ import copy
 import dataclasses
 import gc
 import multiprocessing
+import os
 import pickle
 import shelve
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,8 +28,10 @@ from test import mapping_tests
 
 from persicache import KEEP_CURRENT, BackendError, PersicacheWarning, PersiDict, SpillDict, nbytes
 from persicache.mappings.budget import parse_nbytes
+from persicache.mappings.spill_directory import sweep
 
 KIB = 1024
+MIB = 1024 * KIB
 
 
 def array(i, n=KIB):
@@ -944,3 +948,152 @@ class SpillMachine(RuleBasedStateMachine):
 
 TestAnyHistory = SpillMachine.TestCase
 TestAnyHistory.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+
+
+# Notebooks, hooks, numbers
+
+
+def test_a_notebook_shows_a_bar_and_some_keys():
+    with unit(3) as c:
+        c.update({f"<{i}>": i for i in range(20)})
+        shown = c._repr_html_()
+        assert '<meter min="0" max="3" value="3"' in shown
+        assert "items: 20, in memory: 3 B of 3 B, on disk: 17, spilled: 17 B" in shown
+        assert "&lt;9&gt;" in shown
+        assert "<9>" not in shown
+        assert shown.count("<tr>") == 12
+    assert "closed" in c._repr_html_()
+
+
+def test_hooks_are_told_of_misses_and_of_overflow():
+    missed, overflown = [], []
+    with unit(2, on_miss=missed.append, on_overflow=overflown.append) as c:
+        c.update({"a": 1, "b": 2})
+        assert (missed, overflown) == ([], [])
+        c["c"] = 3
+        assert (missed, overflown) == ([], [1])
+        c["b"]
+        assert missed == []
+        assert c["a"] == 1
+        assert missed == ["a"]
+
+
+def test_hooks_can_use_the_dictionary():
+    with unit(2, on_miss=lambda key: c.pop("c", None), on_overflow=lambda _: c.flush()) as c:
+        c.update({"a": 1, "b": 2, "c": 3})
+        assert c["a"] == 1
+        assert "c" not in c
+
+
+def test_what_was_done_is_counted():
+    with unit(2) as c:
+        c.update({i: i for i in range(5)})
+        c[4], c[0]
+        stats = c.stats
+        assert (stats.hits, stats.misses, stats.hit_rate) == (1, 1, 0.5)
+        assert (stats.spilled_nbytes, stats.restored_nbytes) == (4, 1)
+        assert stats.spill_seconds > 0
+        c[0]
+        assert stats.hits == 1
+
+
+@pytest.mark.parametrize("policy", ["lfu", "gdsf"])
+def test_other_policies_keep_what_is_used_much(policy):
+    with unit(3, policy=policy) as c:
+        c["much"] = 0
+        for _ in range(50):
+            c["much"]
+        for i in range(20):
+            c[i] = i
+        assert "much" in c.in_memory
+
+
+# What is handed out
+
+
+@pytest.mark.parametrize("is_spilled", [False, True])
+def test_a_view_is_the_object_in_memory_and_a_copy_the_callers_own(is_spilled):
+    for on_return in ("view", "copy"):
+        with SpillDict(available_memory=MIB, on_return=on_return) as c:
+            c["a"] = np.zeros(1000)
+            if is_spilled:
+                c.spill("a")
+            c["a"][:] = 7
+            assert c["a"][0] == (7 if on_return == "view" else 0)
+            changed = c["a"]
+            changed[:] = 8
+            c["a"] = changed
+            c.spill("a")
+            assert c["a"][0] == 8
+    with pytest.raises(ValueError, match=r"on_return.*'view', 'copy'"):
+        SpillDict(on_return="both")
+
+
+def test_a_change_in_place_of_a_value_that_was_written_is_lost_unless_it_is_assigned():
+    """As documented: each value is written once."""
+    with SpillDict(available_memory=MIB) as c:
+        c["a"] = np.zeros(1000)
+        c.spill("a")
+        c["a"][:] = 7
+        c.spill("a")
+        assert c["a"][0] == 0
+
+
+def test_update_can_spare_what_is_there():
+    with unit(2) as c, unit(1) as other:
+        c.update({"a": 1}, b=2)
+        other.update({"b": 20, "c": 30, "d": 40})
+        c.update(other, overwrite=False)
+        assert dict(c) == {"a": 1, "b": 2, "c": 30, "d": 40}
+        c.update([("a", 10)], overwrite=False, e=5)
+        assert (c["a"], c["e"]) == (1, 5)
+        c.update(other)
+        assert c["b"] == 20
+
+
+def test_dropping_removes_from_a_given_place_what_is_its_own(tmp_path):
+    (tmp_path / "notes.txt").write_text("foreign")
+    c = unit(1, spill_to=tmp_path)
+    c.update({"a": 1, "b": 2})
+    c.flush()
+    c.drop()
+    assert dict(PersiDict(tmp_path)) == {}
+    assert (tmp_path / "notes.txt").exists()
+    with pytest.raises(ValueError, match="closed"):
+        len(c)
+
+
+def test_evicting_tells_how_much_it_freed():
+    with SpillDict({"a": "x"}, available_memory=10, weigh=lambda _: 5) as c:
+        assert c.evict() == 5
+        assert c.evict() == 0
+        assert c.in_memory == set()
+
+
+# What killed processes leave
+
+
+def test_what_a_killed_process_left_is_swept(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        c = unit(1)
+        c.update({"a": 1, "b": 2})
+        os.write(writing, b"x")
+        signal.pause()
+    os.read(reading, 1)
+    (left,) = tmp_path.glob("persicache-spill-*")
+    monkeypatch.setattr("persicache.mappings.spill_directory._YOUNG_SECONDS", -1.0)
+    (tmp_path / "persicache-spill-notes").write_text("a file of somebody's")
+    assert sweep() == 0  # its owner lives
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    monkeypatch.setattr("persicache.mappings.spill_directory._YOUNG_SECONDS", 60.0)
+    assert sweep() == 0  # it could be one that is just being made
+    monkeypatch.setattr("persicache.mappings.spill_directory._YOUNG_SECONDS", -1.0)
+    with unit(1) as mine:
+        mine.update({"a": 1, "b": 2})
+        assert sweep() == 1
+        assert not left.exists()
+        assert dict(mine) == {"a": 1, "b": 2}

@@ -133,7 +133,7 @@ def test_a_crowd_loses_nothing(tmp_path, policy, is_given):
         wanted = dict(c)
         if not is_given:
             c.flush()
-            files = [path for path in Path(c._place._directory.path).iterdir() if path.is_file()]
+            files = [path for path in Path(c._place._directory.path).iterdir() if path.suffix == ".pc"]
             assert len(files) == len(wanted)
     if is_given:
         assert dict(PersiDict(place)) == wanted

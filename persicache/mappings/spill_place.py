@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import sys
 import tempfile
 import threading
-import weakref
 from collections.abc import Hashable, Iterable, MutableMapping
 from contextlib import AbstractContextManager
 from itertools import count
@@ -20,6 +17,7 @@ from persicache.errors import BackendError, PersicacheError, UnencodableValue
 from persicache.mappings.conditions import Joker
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.persidict import PersiDict
+from persicache.mappings.spill_directory import Directory
 
 __all__ = ["Copy", "GivenPlace", "PrivatePlace", "SpillPlace"]
 
@@ -144,26 +142,6 @@ class GivenPlace:
             self._mapping.close()
 
 
-class Directory:
-    """A temporary directory of one process's copies, removed when it is collected or closed."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self.path = tempfile.mkdtemp(prefix="persicache-spill-")
-        # What this process has just written needs no second look at its checksum.
-        self.values: PersiDict[Any] = PersiDict(self.path, durable=False, verify="header")
-        self.remove = weakref.finalize(self, _remove_directory, self.path, self._pid)
-        # A worker of multiprocessing ends without the exit handlers of Python.
-        process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
-        if process is not None and util is not None and process.parent_process() is not None:
-            util.Finalize(self, self.remove, exitpriority=0)
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether this process made it; a forked child inherits the object only."""
-        return os.getpid() == self._pid
-
-
 class PrivatePlace:
     """A temporary directory, made when the first copy is written.
 
@@ -232,9 +210,3 @@ class PrivatePlace:
             raise BackendError(
                 place=tempfile.gettempdir(), action="make a directory to spill to", cause=error
             ) from error
-
-
-def _remove_directory(directory: str, pid: int) -> None:
-    # A forked child inherits the finalizer, not the directory.
-    if os.getpid() == pid:
-        shutil.rmtree(directory, ignore_errors=True)

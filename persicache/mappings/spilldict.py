@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
 
-from persicache.errors import UntrustedPickle
+from persicache.errors import Shown, UntrustedPickle
 from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
-from persicache.mappings.html import shown
+from persicache.mappings.html import shown, summary
 from persicache.mappings.spill_item import NOWHERE, Item
 from persicache.mappings.spill_place import Copy, GivenPlace, PrivatePlace, SpillPlace
 from persicache.mappings.spill_room import Room
@@ -34,6 +34,8 @@ V = TypeVar("V")
 UNSET: Final = object()
 #: Giving memory back to the system takes a moment: it is not worth it for less.
 MIN_TRIM_NBYTES: Final = 1 << 20
+#: How many items a notebook shows.
+MOST_SHOWN: Final = 10
 #: Threads that `prefetch` reads with.
 N_READERS: Final = 4
 OnReturn = Literal["view", "copy"]
@@ -166,6 +168,28 @@ class SpillDict(MutableMapping[Any, V]):
                 f"{shown(self._room.nbytes)} in memory, {n_on_disk} on disk)"
             )
 
+    def _repr_html_(self) -> str:
+        with self._lock:
+            if self._is_closed:
+                return summary(repr(self), {}, [], [])
+            items = list(self._items.values())
+            used, budget, stats = self._room.used, self._room.nbytes, self._stats
+            facts: dict[str, object] = {
+                "items": len(items),
+                "in memory": f"{shown(used)} of {shown(budget)}",
+                "on disk": sum(not item.is_in_memory for item in items),
+                "spilled": shown(stats.spilled_nbytes),
+                "restored": shown(stats.restored_nbytes),
+            }
+            rows = [
+                (repr(Shown(item.key)), shown(item.weight), "memory" if item.is_in_memory else "disk")
+                for item in items[:MOST_SHOWN]
+            ]
+        if len(items) > len(rows):
+            rows.append(("…", "", ""))
+        bar = f'<meter min="0" max="{budget}" value="{min(used, budget)}" style="width: 20em"></meter>'
+        return bar + summary(type(self).__name__, facts, ["key", "weighs", "is in"], rows)
+
     @property
     def available_memory(self) -> int:
         """The budget in bytes."""
@@ -293,6 +317,29 @@ class SpillDict(MutableMapping[Any, V]):
     def __len__(self) -> int:
         return len(self._open_items())
 
+    def update(self, other: Any = (), /, *, overwrite: bool = True, **more: V) -> None:  # type: ignore[override]
+        """Set the items of a mapping, of an object with keys(), or of pairs.
+
+        Parameters
+        ----------
+        other : mapping or iterable of (key, value), optional
+            What to set.
+        overwrite : bool, default True
+            Whether keys that are there get new values.
+        **more
+            More items.
+        """
+        if isinstance(other, Mapping) or hasattr(other, "keys"):
+            for key in other.keys():  # noqa: SIM118 - not all are mappings
+                # One after the other is read, and not what wouldn't be set.
+                if overwrite or key not in self:
+                    self._set(key, other[key], if_absent=not overwrite)
+        else:
+            for key, value in other:
+                self._set(key, value, if_absent=not overwrite)
+        for key, value in more.items():
+            self._set(key, value, if_absent=not overwrite)
+
     def clear(self) -> None:
         """Remove every item, without reading any."""
         with self._lock:
@@ -329,6 +376,11 @@ class SpillDict(MutableMapping[Any, V]):
             self._forget_all()
             self._is_closed = True
             self._place.close()
+
+    def drop(self) -> None:
+        """Remove every item, from a given place too, and close."""
+        self.clear()
+        self.close()
 
     def __enter__(self) -> Self:
         self._open_items()
