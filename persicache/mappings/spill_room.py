@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Container, Hashable
+from typing import Final
 
 from persicache.eviction import Policy, new_policy
 from persicache.mappings.spill_item import Item
 
 __all__ = ["Room"]
+
+#: What it takes to have a value back that never was: a look, and its bytes at 1 GiB/s.
+LOOK_SECONDS: Final = 1e-4
+READ_SECONDS: Final = 1.0 / (1 << 30)
 
 
 class Room:
@@ -52,7 +57,7 @@ class Room:
         if item.is_in_memory:
             self.used += item.weight
         if item.is_in_memory and not item.is_pinned:
-            self._policy.add(key, nbytes=item.weight, cost_seconds=item.cost_seconds)
+            self._add(item)
         elif key in self._policy:
             self._policy.remove(key)
 
@@ -90,12 +95,16 @@ class Room:
     def stay(self, item: Item) -> None:
         """Let somebody in again who couldn't leave."""
         if not item.is_pinned:
-            self._policy.add(item.key, nbytes=item.weight, cost_seconds=item.cost_seconds)
+            self._add(item)
 
     def pin(self, item: Item) -> None:
         """Let somebody stay for good."""
         if item.key in self._policy:
             self._policy.remove(item.key)
+
+    def _add(self, item: Item) -> None:
+        cost_seconds = item.cost_seconds or LOOK_SECONDS + item.weight * READ_SECONDS
+        self._policy.add(item.key, nbytes=item.weight, cost_seconds=cost_seconds)
 
     def clear(self) -> None:
         """Forget everything."""
