@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bucket, crowd, dictionaries, memo, tables
+from tests.benchmarks import bucket, crowd, dictionaries, memo, policies, spilling, tables
 from tests.benchmarks.timing import Result
 
 
@@ -30,7 +30,7 @@ def add(table: Table, result: Result) -> None:
 
 
 def main() -> None:
-    """Run all, and print one table."""
+    """Run all, and print tables."""
     console = Console()
     table = Table(
         "work", "who", "best time", "persicache / peer", title="less than 1: persicache is faster"
@@ -40,7 +40,9 @@ def main() -> None:
             for result in room.results(Path(place)):
                 console.print(f"measured: {result.work}")
                 add(table, result)
-    console.print(table)
+        console.print(table)
+        console.print(spilling.table(Path(place)))
+    console.print(policies.table())
 
 
 if __name__ == "__main__":
