@@ -21,9 +21,6 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from test import mapping_tests
 
 from persicache import KEEP_CURRENT, BackendError, PersicacheWarning, PersiDict, SpillDict, nbytes
@@ -898,58 +895,6 @@ def test_weights_of_what_refers_to_much(value, wanted):
     assert nbytes(value) / 2**20 == pytest.approx(wanted, abs=0.15, rel=0.15)
 
 
-class SpillMachine(RuleBasedStateMachine):
-    """A SpillDict beside a dict."""
-
-    keys = st.integers(0, 12)
-
-    @initialize()
-    def start(self):
-        self.c = SpillDict(available_memory=4, weigh=lambda _: 1)
-        self.model = {}
-
-    @rule(key=keys, value=st.integers() | st.text())
-    def put(self, key, value):
-        self.c[key] = self.model[key] = value
-
-    @rule(key=keys)
-    def look(self, key):
-        assert self.c.get(key) == self.model.get(key)
-
-    @rule(key=keys)
-    def drop(self, key):
-        assert self.c.pop(key, None) == self.model.pop(key, None)
-
-    @rule(key=keys)
-    def spill(self, key):
-        if key in self.model:
-            assert self.c.spill(key)
-            assert key not in self.c.in_memory
-        else:
-            with pytest.raises(KeyError):
-                self.c.spill(key)
-
-    @rule()
-    def flush(self):
-        self.c.flush()
-
-    @invariant()
-    def same(self):
-        if hasattr(self, "c"):
-            assert len(self.c) == len(self.model)
-            assert set(self.c) == set(self.model)
-            assert self.c.memory_usage == len(self.c.in_memory) <= 4
-
-    def teardown(self):
-        if hasattr(self, "c"):
-            assert dict(self.c) == self.model
-            self.c.close()
-
-
-TestAnyHistory = SpillMachine.TestCase
-TestAnyHistory.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
-
-
 # Notebooks, hooks, numbers
 
 
@@ -1068,6 +1013,63 @@ def test_evicting_tells_how_much_it_freed():
         assert c.evict() == 5
         assert c.evict() == 0
         assert c.in_memory == set()
+
+
+# Another budget
+
+
+def test_a_smaller_budget_holds_at_once_and_a_larger_one_gives_room(tmp_path):
+    with unit(6, spill_to=tmp_path) as c:
+        c.update({i: i for i in range(6)})
+        c.available_memory = 2
+        assert c.available_memory == 2
+        assert c.in_memory == {4, 5}
+        assert set(PersiDict(tmp_path)) == {0, 1, 2, 3}
+        c.available_memory = "1 KiB"
+        assert c.available_memory == KIB
+        assert dict(c) == {i: i for i in range(6)}
+        assert len(c.in_memory) == 6
+        assert c.stats.spilled_nbytes == 4
+    with pytest.raises(ValueError, match="closed"):
+        c.available_memory = 3
+
+
+@pytest.mark.parametrize("amount", [0, -1, "much", "2 parsec", True, float("nan")])
+def test_a_budget_that_makes_no_sense_changes_nothing(amount):
+    with unit(6) as c:
+        c.update({i: i for i in range(6)})
+        with pytest.raises((ValueError, TypeError), match="amount of memory"):
+            c.available_memory = amount
+        assert c.available_memory == len(c.in_memory) == 6
+
+
+def test_a_budget_stays_if_what_must_leave_can_not_be_written():
+    place = Trouble()
+    with unit(4, spill_to=place) as c:
+        c.update({i: i for i in range(4)})
+        place.fails = "set"
+        with pytest.raises(BackendError):
+            c.available_memory = 1
+        assert c.available_memory == len(c.in_memory) == 4
+        place.fails = None
+        c.available_memory = 1
+        assert dict(c) == {i: i for i in range(4)}
+
+
+def test_what_can_not_leave_sends_others_out_at_once():
+    with SpillDict(available_memory=4, weigh=lambda v: 5 if callable(v) else 1) as c:
+        c.update({i: i for i in range(4)})
+        with pytest.warns(PersicacheWarning, match="stays in memory"):
+            c["lock"] = threading.Lock().acquire
+        assert c.in_memory == {"lock"}
+        assert c.memory_usage == 5
+
+
+def test_what_setdefault_hands_out_is_a_copy_too():
+    with SpillDict(on_return="copy") as c:
+        c.setdefault("k", []).append(1)
+        c.setdefault("k", []).append(2)
+        assert c["k"] == []
 
 
 # What killed processes leave

@@ -38,6 +38,8 @@ class Item:
         Whether the value is on its way out of memory.
     cost_seconds : float, default 0
         What it takes to have the value back.
+    passing : Any, default NOWHERE
+        The value, while who has read it sees whether there is room for it in memory.
     """
 
     key: Hashable
@@ -49,6 +51,7 @@ class Item:
     is_told: bool = False
     is_leaving: bool = False
     cost_seconds: float = 0.0
+    passing: Any = NOWHERE
 
     @property
     def is_in_memory(self) -> bool:

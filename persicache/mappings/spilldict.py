@@ -87,8 +87,8 @@ class SpillDict(MutableMapping[Any, V]):
     written has the new value, or none.
 
     With ``on_return="view"`` a value that is changed in place is changed in memory, and on disk
-    only if it was not written before: assign it to be sure. With "copy" no change in place
-    changes the dictionary.
+    only if it was not written before: assign it to be sure. With "copy" no change in place of what
+    it handed out changes the dictionary; what is set is the very object until it leaves memory.
 
     A value that can't be stored stays in memory, with one warning. So does, in a given place,
     a value whose key can't be stored there; in the default place any hashable key can. These
@@ -141,7 +141,7 @@ class SpillDict(MutableMapping[Any, V]):
         # Keys whose copies are being read, written or removed, outside the lock, and by which thread.
         self._busy: dict[Hashable, int] = {}
         self._stats = SpillStats()
-        self._trimmer = Trimmer(every_nbytes=max(self._room.nbytes // 32, MIN_TRIM_NBYTES))
+        self._trimmer = _trimmer_for(self._room.nbytes)
         self._is_closed = False
         # Every key has one item, and a new one takes its place in one step: whoever looks
         # without the lock finds the old or the new.
@@ -192,8 +192,29 @@ class SpillDict(MutableMapping[Any, V]):
 
     @property
     def available_memory(self) -> int:
-        """The budget in bytes."""
+        """The budget in bytes.
+
+        Set it to any amount that the parameter takes. Values that a smaller one has no room for
+        leave memory at once; if one of them can't be written, that raises, and the budget stays.
+        """
         return self._room.nbytes
+
+    @available_memory.setter
+    def available_memory(self, amount: float | str) -> None:
+        nbytes = parse_nbytes(amount)
+        with self._lock:
+            self._open_items()
+            before, self._room.nbytes = self._room.nbytes, nbytes
+            self._lock.notify_all()  # some may wait for room that there is now
+        try:
+            self._shrink()
+        except BaseException:
+            with self._lock:
+                if self._room.nbytes == nbytes:  # Race: else another has set it since
+                    self._room.nbytes = before
+                    self._lock.notify_all()
+            raise
+        self._trimmer = _trimmer_for(nbytes)
 
     @property
     def memory_usage(self) -> int:
@@ -250,7 +271,7 @@ class SpillDict(MutableMapping[Any, V]):
         """Return the value of `key`, after setting it to `default` if there is none."""
         while True:
             if self._set(key, default, if_absent=True):
-                return default
+                return copy.deepcopy(default) if self._hands_out_copies else default
             with contextlib.suppress(KeyError):  # Race: another removed it
                 return self[key]
 
@@ -373,6 +394,8 @@ class SpillDict(MutableMapping[Any, V]):
             if self._is_closed:
                 return
             self._settled_items()
+            if not self._place.is_private:
+                self.flush()  # Race: what was set since the first, which let others go on meanwhile
             self._forget_all()
             self._is_closed = True
             self._place.close()
@@ -418,10 +441,10 @@ class SpillDict(MutableMapping[Any, V]):
         while True:
             with self._lock:
                 item = self._open_items()[key]
-                if item.is_in_memory:
+                value: V = item.value if item.is_in_memory else item.passing
+                if value is not NOWHERE:
                     self._room.touch(item)
                     self._stats.hits += 1
-                    value: V = item.value
                     return value
                 if is_told and not self._begin(key):
                     continue
@@ -431,8 +454,13 @@ class SpillDict(MutableMapping[Any, V]):
                 continue
             with self._ending(key):
                 value, is_its = self._read(key, item)
+                if is_its:  # who waits for it takes it from here, rather than to read it again
+                    item.passing = value
             if is_its:
-                self._keep(item, value)
+                try:
+                    self._keep(item, value)
+                finally:
+                    item.passing = NOWHERE
                 return value
 
     def _set(self, key: Hashable, value: V, *, if_absent: bool = False) -> bool:
@@ -472,6 +500,10 @@ class SpillDict(MutableMapping[Any, V]):
             orphan = self._set_on_disk(key, new)
             break
         self._discard(key, orphan)
+        if new.is_pinned:
+            # It is set, and takes memory from others; if they can't leave now, then later.
+            with contextlib.suppress(OSError, MemoryError):
+                self._shrink()
         return True
 
     def _set_on_disk(self, key: Hashable, new: Item) -> Copy | None:
@@ -538,6 +570,20 @@ class SpillDict(MutableMapping[Any, V]):
                 self._spill(victim)
             except (OSError, MemoryError):
                 return  # a disk too full to make room is no reason not to hand out what was read
+
+    def _shrink(self) -> None:
+        """Let values leave memory until the others fit, or none is left that could."""
+        while True:
+            with self._lock:
+                if self._is_closed or self._room.fits(0):
+                    return
+                victim = self._victim()
+                if victim is None:
+                    if not self._is_busy():
+                        return
+                    self._lock.wait()  # for somebody who is on the way out
+                    continue
+            self._spill(victim)
 
     def _store(self, key: Hashable) -> None:
         """See that the place has a copy of the value of a key, if it can be stored."""
@@ -741,6 +787,10 @@ class SpillDict(MutableMapping[Any, V]):
         self._room.clear()
         for item in self._items.values():
             self._room.enter(item)
+
+
+def _trimmer_for(budget_nbytes: int) -> Trimmer:
+    return Trimmer(every_nbytes=max(budget_nbytes // 32, MIN_TRIM_NBYTES))
 
 
 def _warn_of_lost(items: dict[Hashable, Item], pid: int, place: str) -> None:
