@@ -1,8 +1,9 @@
-"""The C heap: giving back what was freed."""
+"""The C heap, Arrow's too: giving back what was freed."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Any
 
 __all__ = ["Trimmer"]
@@ -13,7 +14,8 @@ class Trimmer:
 
     glibc keeps a freed array of some MiB for the next one, unless it lies at the top of the
     heap. Whoever frees the oldest first then has the memory of what was freed beside that of
-    what was mapped in its stead: twice the budget.
+    what was mapped in its stead: twice the budget. Arrow allocates past glibc, and keeps what is
+    freed in pools of its own.
 
     Parameters
     ----------
@@ -22,8 +24,7 @@ class Trimmer:
 
     Notes
     -----
-    Where the C library has no ``malloc_trim`` (musl, macOS) nothing is done: those give back
-    large blocks by themselves.
+    A C library without ``malloc_trim`` (musl, macOS) gives back large blocks by itself.
     """
 
     def __init__(self, *, every_nbytes: int) -> None:
@@ -34,6 +35,11 @@ class Trimmer:
     def freed(self, nbytes: int) -> None:
         """Note that so much was freed, and give back once it is enough."""
         self._freed_nbytes += nbytes
-        if self._freed_nbytes >= self._every_nbytes and self._trim is not None:
-            self._freed_nbytes = 0
+        if self._freed_nbytes < self._every_nbytes:
+            return
+        self._freed_nbytes = 0
+        if self._trim is not None:
             self._trim(0)
+        pyarrow: Any = sys.modules.get("pyarrow")
+        if hasattr(pyarrow, "default_memory_pool"):  # not while it is imported
+            pyarrow.default_memory_pool().release_unused()
