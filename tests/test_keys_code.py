@@ -182,17 +182,17 @@ def test_an_edit_is_seen(workspace, change):
     before = fingerprint(workspace.load(SOURCE).f)
     after = fingerprint(workspace.load(edit(SOURCE, change)).f)
     assert before.digest != after.digest
-    assert before.describe() != after.describe()
+    assert before.parts != after.parts
     again = fingerprint(workspace.load(SOURCE).f)
     assert before.digest == again.digest
-    assert before.describe() == again.describe()
+    assert before.parts == again.parts
 
 
 @pytest.mark.parametrize("change", NO_EDITS.values(), ids=NO_EDITS)
 def test_what_changes_nothing_is_not_seen(workspace, change):
     before = fingerprint(workspace.load(SOURCE).f)
     after = fingerprint(workspace.load(edit(SOURCE, change)).f)
-    assert before.describe() == after.describe()
+    assert before.parts == after.parts
     assert before.digest == after.digest
 
 
@@ -205,17 +205,52 @@ def test_edits_in_another_module_are_seen(workspace):
     )
 
 
-def test_describe_names_what_changed(workspace):
-    before = fingerprint(workspace.load(SOURCE).f).describe()
-    after = fingerprint(workspace.load(edit(SOURCE, EDITS["helper of a helper"])).f).describe()
+def test_parts_name_what_changed(workspace):
+    before = fingerprint(workspace.load(SOURCE).f).parts
+    after = fingerprint(workspace.load(edit(SOURCE, EDITS["helper of a helper"])).f).parts
     assert {name for name in before | after if before.get(name) != after.get(name)} == {
         "edited_module:deepest"
     }
-    after = fingerprint(workspace.load(edit(SOURCE, EDITS["helper of a helper's constant"])).f).describe()
+    after = fingerprint(workspace.load(edit(SOURCE, EDITS["helper of a helper's constant"])).f).parts
     assert {name for name in before | after if before.get(name) != after.get(name)} == {
         "edited_module.RATE"
     }
     assert f"numpy {np.__version__}" in before
+
+
+def test_parts_tell_what_depends_on_what(workspace):
+    source = AFFINE + "T = {'a': aff(2, 0), 'b': aff(1, 3)}\ndef f(x): return T['a'](x)\n"
+    before = fingerprint(workspace.load(source).f).parts
+    swapped = source.replace("aff(2, 0), 'b': aff(1, 3)", "aff(1, 3), 'b': aff(2, 0)")
+    after = fingerprint(workspace.load(swapped).f).parts
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == ["references"]
+    # A third closure of the same code is a part of its own.
+    more = fingerprint(workspace.load(source.replace("}", ", 'c': aff(9, 9)}", 1)).f).parts
+    assert {name for name in more if before.get(name) != more[name]} > {
+        "edited_module:aff.<locals>.<lambda> (3)"
+    }
+
+
+def test_parts_name_what_is_bound_and_how_much_was_asked_for():
+    def bound(function, code="deep"):
+        return fingerprint(function, code=code).parts
+
+    assert (
+        bound(functools.partial(int, base=2))["functools:partial"]
+        != (bound(functools.partial(int, base=3))["functools:partial"])
+    )
+    assert bound(int).keys() - bound(int, "own").keys() == {'code="deep"'}
+
+
+def test_parts_are_those_of_then():
+    namespace = run("RATE = 1\ndef f(x): return RATE")
+    code, asked = fingerprint(namespace["f"]), fingerprint(namespace["f"])
+    before = dict(asked.parts)
+    namespace["RATE"] = 2
+    assert code.parts == before != fingerprint(namespace["f"]).parts
+    with pytest.raises(TypeError):
+        code.parts["numpy 0"] = b""
 
 
 def test_own_and_off(workspace):
@@ -318,7 +353,7 @@ def f(x):
     module = load(HELPER, "1")
     assert "edited_helper" not in sys.modules
     before = fingerprint(module.f)
-    assert {"edited_helper:scale", "edited_helper:unused"} < before.describe().keys()
+    assert {"edited_helper:scale", "edited_helper:unused"} < before.parts.keys()
     module.f(1)
     assert before.is_current()
     assert fingerprint(module.f).digest == before.digest
@@ -518,7 +553,7 @@ def test_anything_that_can_be_called_has_a_fingerprint():
 def test_deep_call_graphs_are_no_trouble():
     lines = [f"def f{n}(x): return f{n + 1}(x)" for n in range(3000)]
     namespace = run("\n".join([*lines, "def f3000(x): return x"]))
-    assert len(fingerprint(namespace["f0"]).describe()) == 3001
+    assert len(fingerprint(namespace["f0"]).parts) == 3001 + 3
 
 
 def test_a_fingerprint_is_collected_with_its_function():
@@ -924,7 +959,7 @@ def test_code_in_other_site_packages_is_a_library(tmp_path):
     try:
         module = importlib.import_module("elsewhere_installed")
         f = run("import elsewhere_installed as e\ndef f(x): return e.g(x)\n")["f"]
-        assert "elsewhere_installed ?" in fingerprint(f).describe()
+        assert "elsewhere_installed ?" in fingerprint(f).parts
         module.g.__code__ = (lambda x: 2 * x).__code__
     finally:
         sys.path.remove(str(folder))

@@ -648,6 +648,24 @@ def test_calls():
         call(object(), names, (1, 2))
 
 
+@given(st.tuples(plain, plain), st.tuples(plain, plain))
+@settings(deadline=None, max_examples=50)
+def test_digests_of_each_argument_tell_which_differs(one, other):
+    digest_call = CallDigest("f", ("x", "y"))
+    first, second = digest_call.of_each(one), digest_call.of_each(other)
+    assert list(first) == ["x", "y"]
+    assert (first == second) == (digest_call(one) == digest_call(other))
+    assert (first["x"] == second["x"]) == (digest(one[0]) == digest(other[0]))
+
+
+def test_digests_of_each_argument_refuse_what_a_call_refuses():
+    digest_call = CallDigest("f", ("x", "y"))
+    with pytest.raises(UndigestibleValue, match=r"argument 'y'\[0\]"):
+        digest_call.of_each((1, [object()]))
+    with pytest.raises(ValueError, match="zip"):
+        digest_call.of_each((1,))
+
+
 SAMPLE = """
 import collections, dataclasses, datetime, enum, pathlib, random, re, sys
 import numpy as np, pandas as pd, pyarrow as pa

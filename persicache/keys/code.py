@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-import operator
 import sys
-from typing import TYPE_CHECKING, Any
+import types
+from typing import TYPE_CHECKING, Any, Final
 
 from persicache.keys.coloring import color
 from persicache.keys.graph import CodeMode, Graph
+from persicache.keys.parts import SHORT_NBYTES, named_parts
 from persicache.keys.writers import seal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
-    from persicache.keys.node import Node
+    from collections.abc import Callable, Mapping
 
 __all__ = ["CodeMode", "Fingerprint", "fingerprint"]
+
+_PYTHON: Final = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Fingerprint:
@@ -54,32 +54,52 @@ class Fingerprint:
     False
     """
 
-    __slots__ = ("_parts", "digest", "is_complete", "is_current")
+    __slots__ = ("_mode", "_nodes", "_parts", "digest", "is_complete", "is_current")
 
     def __init__(self, graph: Graph, *, mode: CodeMode) -> None:
-        self._parts = _named(graph.nodes)
-        version = f"{mode} {sys.version_info.major}.{sys.version_info.minor} ".encode()
-        self.digest = seal(bytearray(version + color(graph.nodes, ())))
+        self._nodes = graph.nodes
+        self._mode = mode
+        self._parts: dict[str, bytes] | None = None
+        self.digest = seal(bytearray(f"{mode} {_PYTHON} ".encode() + color(graph.nodes, ())))
         self.is_complete = graph.watch.is_complete
         # The bound method itself: one call less before every call.
         self.is_current: Callable[[], bool] = graph.watch.is_current
 
     def __repr__(self) -> str:
-        return f"<fingerprint {self.digest.hex()[:12]} of {len(self._parts)} parts>"
+        return f"<fingerprint {self.digest.hex()[:12]} of {len(self.parts)} parts>"
 
-    def describe(self) -> dict[str, str]:
-        """Name what was reached, each with the digest of itself alone.
+    @property
+    def parts(self) -> Mapping[str, bytes]:
+        """What the digest is made of, by name; found when it is first asked for.
 
-        Two descriptions tell which dependency differs.
+        Returns
+        -------
+        mapping of str to bytes
+            For every function and class ``"module:qualname"``, for every constant
+            ``"module.name"``, for every library its name and version, each with a digest of 16
+            bytes of itself alone, without what it refers to; of several that are called the same
+            and differ the second is ``"... (2)"``. Then ``"Python 3.x"``, ``'code="deep"'``, and
+            ``"references"``: which part uses which, and what has no name. Two fingerprints
+            whose digests differ differ in one part at least; an edit of one part shows in that
+            part, and in ``"references"`` only if it now uses others.
 
         Examples
         --------
-        >>> rate = 2
-        >>> def tax(income): return rate * income
-        >>> list(fingerprint(tax).describe())
-        ['persicache.keys.code.rate', 'persicache.keys.code:tax']
+        >>> def tax(income, rate=0.2): return rate * income
+        >>> before = fingerprint(tax).parts
+        >>> list(before)
+        ['persicache.keys.code:tax', 'references', 'Python 3...', 'code="deep"']
+        >>> def tax(income, rate=0.3): return rate * income
+        >>> [name for name, digest in fingerprint(tax).parts.items() if before.get(name) != digest]
+        ['persicache.keys.code:tax']
         """
-        return {name: digest.hex() for name, digest in self._parts.items()}
+        if self._parts is None:
+            # Race: two threads find the same.
+            always = {_PYTHON: seal(bytearray(_PYTHON.encode())), f'code="{self._mode}"': b""}
+            self._parts = named_parts(self._nodes, ()) | {
+                name: digest[:SHORT_NBYTES] for name, digest in always.items()
+            }
+        return types.MappingProxyType(self._parts)
 
 
 def fingerprint(function: Callable[..., Any], *, code: CodeMode = "deep") -> Fingerprint:
@@ -119,12 +139,3 @@ def fingerprint(function: Callable[..., Any], *, code: CodeMode = "deep") -> Fin
     if code not in {"deep", "own", "off"}:
         raise ValueError(f'code must be "deep", "own" or "off", not {code!r}')
     return Fingerprint(Graph(function, mode=code), mode=code)
-
-
-def _named(nodes: dict[Hashable, Node]) -> dict[str, bytes]:
-    named = sorted((node.label, node.digest()) for node in nodes.values() if node.label)
-    parts: dict[str, bytes] = {}
-    for label, namesakes in itertools.groupby(named, key=operator.itemgetter(0)):
-        for count, (_, digest) in enumerate(namesakes, start=1):
-            parts[label if count == 1 else f"{label} ({count})"] = digest
-    return parts

@@ -8,6 +8,7 @@ from persicache.errors import UndigestibleValue
 
 # For their writers.
 from persicache.keys import arrays, callables, containers, objects, scalars  # noqa: F401 - each fills the table
+from persicache.keys.parts import SHORT_NBYTES
 from persicache.keys.writers import EXACT, Trouble, seal, write
 
 if TYPE_CHECKING:
@@ -143,6 +144,35 @@ class CallDigest:
         except Exception as error:
             raise _undigestible(f"argument {self._names[index]!r}", error) from error
         return seal(out)
+
+    def of_each(self, values: tuple[object, ...]) -> dict[str, bytes]:
+        """Digest each argument alone, to tell later which of them differs.
+
+        Parameters
+        ----------
+        values : tuple of object
+            As many arguments as there are names.
+
+        Returns
+        -------
+        dict of str to bytes
+            16 bytes for each name. Calls of one function have equal digests exactly if all
+            of these are equal.
+
+        Raises
+        ------
+        UndigestibleValue
+            As for a call.
+
+        Examples
+        --------
+        >>> digest_call = CallDigest("f", ("x", "y"))
+        >>> one, other = digest_call.of_each((1, 2)), digest_call.of_each((1, 3))
+        >>> [name for name in one if one[name] != other[name]]
+        ['y']
+        """
+        named = zip(self._names, values, strict=True)
+        return {name: digest(value, path=f"argument {name!r}")[:SHORT_NBYTES] for name, value in named}
 
 
 def _undigestible(path: str, error: Exception) -> UndigestibleValue:

@@ -70,6 +70,12 @@ class Graph:
         while self._pending or self._constants or self._follow_modules():
             (self._pending or self._constants).pop()()
         self.watch.settle()
+        if self.nodes[()].own:
+            # Arguments of a partial, or the object of a builtin method.
+            self.nodes[()].label = safe_name(type(function))
+        for node in self.nodes.values():
+            # The nodes live as long as a fingerprint may be asked for its parts, nothing else should.
+            node.keep = None
 
     def _begin(self, node: Node, function: Any) -> None:
         if type(function) is functools.partial:

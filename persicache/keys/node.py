@@ -20,14 +20,14 @@ class Node:
     label : str
         What a description calls it; nothing if empty. It doesn't count.
     keep : object
-        What the graph knows by its id, which must not be reused.
+        What the graph knows by its id, which must not be reused while it grows.
     """
 
-    __slots__ = ("_keep", "label", "own", "references")
+    __slots__ = ("keep", "label", "own", "references")
 
     def __init__(self, label: str, keep: object) -> None:
         self.label = label
-        self._keep = keep
+        self.keep = keep
         self.own = bytearray()
         self.references: list[tuple[str, Hashable]] = []
 
