@@ -1,7 +1,7 @@
 """Keys: their storage names, the digest of values and calls, the identity of a function's code."""
 
 from persicache.keys.atoms import Key
-from persicache.keys.code import Fingerprint, fingerprint
+from persicache.keys.code import CodeMode, Fingerprint, fingerprint
 from persicache.keys.digest import CallDigest, digest, feed
 from persicache.keys.names import KeyName, decode_name, encode_key, encode_prefix, name_of
 from persicache.keys.objects import register_digest
@@ -9,6 +9,7 @@ from persicache.keys.texts import decode_text
 
 __all__ = [
     "CallDigest",
+    "CodeMode",
     "Fingerprint",
     "Key",
     "KeyName",
