@@ -1,5 +1,6 @@
 """Dictionaries over the engine: persistent, spilling."""
 
+from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.conditions import (
     ALWAYS_RETRIEVE,
     ANY_ETAG,
@@ -43,4 +44,5 @@ __all__ = [
     "WriteOnceDict",
     "nbytes",
     "open_entries",
+    "parse_nbytes",
 ]
