@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -170,3 +172,226 @@ def test_no_more_is_read_ahead_than_there_is_room_for():
         c.prefetch(range(9))
         assert c.in_memory == {0, 1, 2, 3}
         assert (c.stats.misses, c.stats.restored_nbytes) == (4, 4)
+
+
+# One at a time, at a place that waits to be told
+
+
+class Gate:
+    """Lets calls of a place's method wait until they may go on, and tells when one has come."""
+
+    def __init__(self, monkeypatch, verb):
+        self.n_calls = 0
+        self._come, self._go = threading.Semaphore(0), threading.Semaphore(0)
+        self._is_shut = True
+        real = getattr(PrivatePlace, verb)
+
+        def waiting(*args, **options):
+            self.n_calls += 1
+            if self._is_shut:
+                self._come.release()
+                assert self._go.acquire(timeout=30)
+            return real(*args, **options)
+
+        monkeypatch.setattr(PrivatePlace, verb, waiting)
+
+    def wait(self):
+        """Return when a call has come."""
+        assert self._come.acquire(timeout=30)
+
+    def open(self):
+        """Let all go on, from now on."""
+        self._is_shut = False
+        self._go.release(100)
+
+
+@pytest.fixture
+def beside():
+    """Return what starts functions in threads of their own, and gives what becomes of each."""
+    with ThreadPoolExecutor(8) as threads:
+        yield threads.submit
+
+
+def unit(n, **options):
+    """Return a SpillDict that has room for `n` values."""
+    return SpillDict(available_memory=n, weigh=lambda _: 1, **options)
+
+
+def n_copies(c):
+    """Return how many copies a private place holds."""
+    return len(list(Path(c._place._directory.path).glob("*.pc")))
+
+
+@pytest.mark.parametrize("verb", ["set", "delete", "pop"])
+def test_who_comes_while_a_value_is_read_wins(monkeypatch, beside, verb):
+    with unit(4) as c:
+        c.update({"k": "old", "l": 1})
+        c.spill("k")
+        reading = Gate(monkeypatch, "read")
+        got = beside(c.get, "k", "absent")
+        reading.wait()
+        change = {
+            "set": lambda: c.__setitem__("k", "new"),
+            "delete": lambda: c.__delitem__("k"),
+            "pop": lambda: c.pop("k"),
+        }[verb]
+        done = beside(change)
+        if verb != "pop":  # which wants the value, too
+            done.result(timeout=30)
+        reading.open()
+        assert done.result(timeout=30) == ("old" if verb == "pop" else None)
+        # It began before, or it came after.
+        assert got.result(timeout=30) in {"old", "new" if verb == "set" else "absent"}
+        assert dict(c) == ({"k": "new", "l": 1} if verb == "set" else {"l": 1})
+        assert c.memory_usage == len(c.in_memory) == len(c)
+        assert n_copies(c) == 0
+
+
+def test_several_who_want_one_value_read_it_once(monkeypatch, beside):
+    """Also while the first one makes room for it."""
+    with unit(1) as c:
+        c.update({"k": [1], "l": 2})
+        reading, writing = Gate(monkeypatch, "read"), Gate(monkeypatch, "write")
+        found = [beside(c.get, "k")]
+        reading.wait()
+        found += [beside(c.get, "k") for _ in range(3)]
+        reading.open()
+        writing.wait()  # "l" is on its way out
+        for each in found[1:]:
+            assert each.result(timeout=30) == [1]
+        writing.open()
+        assert len({id(each.result(timeout=30)) for each in found}) == 1
+        assert reading.n_calls == c.stats.misses == 1
+
+
+@pytest.mark.parametrize("verb", ["clear", "close", "drop"])
+@pytest.mark.parametrize("in_flight", ["write", "read"])
+def test_all_goes_when_what_is_in_flight_has_arrived(monkeypatch, beside, verb, in_flight):
+    with unit(4) as c:
+        c.update({"k": "value", "l": 1})
+        if in_flight == "read":
+            c.spill("k")
+        gate = Gate(monkeypatch, in_flight)
+        flying = beside(c.spill if in_flight == "write" else c.__getitem__, "k")
+        gate.wait()
+        done = beside(getattr(c, verb))
+        assert not done.done()
+        gate.open()
+        done.result(timeout=30)
+        assert flying.result(timeout=30) == (True if in_flight == "write" else "value")
+        if verb == "clear":
+            assert (len(c), c.memory_usage, c.in_memory) == (0, 0, frozenset())
+        else:
+            with pytest.raises(ValueError, match="closed"):
+                c["k"]
+
+
+def test_what_is_set_while_the_dictionary_is_closed_is_kept_or_refused(tmp_path, monkeypatch, beside):
+    c = unit(9, spill_to=tmp_path)
+    c["k"] = 1
+    flushing, go = threading.Event(), threading.Event()
+    real = PersiDict.flush
+
+    def slow(place):
+        flushing.set()
+        assert go.wait(30)
+        real(place)
+
+    monkeypatch.setattr(PersiDict, "flush", slow)
+    closed = beside(c.close)
+    assert flushing.wait(30)
+    c["l"] = 2  # after all was stored that was there
+    go.set()
+    closed.result(timeout=30)
+    assert dict(PersiDict(tmp_path)) == {"k": 1, "l": 2}
+
+
+def test_several_threads_evict_different_values():
+    with unit(100) as c:
+        c.update({i: i for i in range(40)})
+        freed = []
+        at_once(lambda _: freed.extend(c.evict() for _ in range(10)), 4)
+        assert freed == [1] * 40
+        assert c.memory_usage == 0
+        assert c.stats.spilled_nbytes == 40
+        assert dict(c) == {i: i for i in range(40)}
+
+
+def test_a_budget_changes_beside_sets():
+    with unit(8) as c:
+
+        def run(me):
+            for i in range(150):
+                c[me, i % 20] = (me, i)
+                assert c[me, i % 20] == (me, i)
+                if me == 0:
+                    c.available_memory = 2 + i % 7
+
+        at_once(run)
+        c.available_memory = 2
+        assert c.memory_usage == len(c.in_memory) <= 2
+        assert set(c.values()) == {(me, i) for me in range(N_THREADS) for i in range(130, 150)}
+
+
+def test_who_waits_for_room_goes_on_when_there_is_some(monkeypatch, beside):
+    with unit(1) as c:
+        c["k"] = 1
+        writing = Gate(monkeypatch, "write")
+        spilling = beside(c.__setitem__, "l", 2)
+        writing.wait()
+        c.available_memory = 3
+        beside(c.__setitem__, "m", 3).result(timeout=30)  # doesn't wait for the disk
+        writing.open()
+        spilling.result(timeout=30)
+        assert dict(c) == {"k": 1, "l": 2, "m": 3}
+
+
+@pytest.mark.parametrize("policy", ["lru", "lfu", "gdsf"])
+def test_four_threads_write_each_value_once(tmp_path, policy):
+    """What is written is counted by the place itself."""
+    written = []
+
+    class Counting(PersiDict):
+        def __setitem__(self, key, value):
+            written.append(key)
+            super().__setitem__(key, value)
+
+    with unit(10, policy=policy, spill_to=Counting(tmp_path, durable=False)) as c:
+        c.update({i: i for i in range(60)})
+
+        def run(me):
+            rng = random.Random(me)
+            for _ in range(200):
+                key = rng.randrange(60)
+                assert c[key] == key
+
+        at_once(run, 4)
+        assert len(written) == len(set(written)) <= 60
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("in_flight", ["write", "read"])
+def test_a_child_forked_in_the_middle_has_everything(monkeypatch, beside, in_flight):
+    with unit(4) as c:
+        c.update({"k": "value", "l": 1})
+        if in_flight == "read":
+            c.spill("k")
+        gate = Gate(monkeypatch, in_flight)
+        flying = beside(c.spill if in_flight == "write" else c.__getitem__, "k")
+        gate.wait()
+        pid = os.fork()
+        if not pid:
+            code = 1
+            with contextlib.suppress(BaseException):
+                gate.open()
+                assert dict(c) == {"k": "value", "l": 1}
+                c["k"] = "the child's"
+                assert c.spill("k")
+                assert c.pop("k") == "the child's"
+                code = 0
+            os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        gate.open()
+        flying.result(timeout=30)
+        assert status == 0
+        assert dict(c) == {"k": "value", "l": 1}
