@@ -105,7 +105,12 @@ def spilling(results: Table, work: Path) -> None:
         report["nbytes"],
         report["peak_nbytes"],
     )
-    console.print(f"  all arrays came back right; peak over the start: {shown(report['peak_nbytes'])}")
+    if report["written_nbytes"] > report["nbytes"]:
+        raise SystemExit("an array was written twice")
+    console.print(
+        f"  all arrays came back right; each was written once, {shown(report['written_nbytes'])} in all; "
+        f"peak over the start: {shown(report['peak_nbytes'])}"
+    )
 
 
 def dictionaries(results: Table, work: Path) -> None:

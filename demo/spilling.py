@@ -54,5 +54,6 @@ def main() -> None:
             "nbytes": N_ARRAYS * N_ITEMS * 8,
             "peak_nbytes": peak_nbytes() - start_nbytes,
             "wrong": int(wrong),
+            "written_nbytes": arrays.stats.spilled_nbytes,
         }
     print(json.dumps(report), flush=True)
