@@ -247,11 +247,13 @@ class UndigestibleValue(PersicacheError, TypeError):
     """An argument has no digest that is the same in every process."""
 
     path: str
+    kind: str
     reason: str
 
     _sentence = (
-        "{path} can't be digested: {reason}. Leave it out of the key (ignore=), or give its "
-        "class a __persicache_key__ method, or register_digest(type, function)"
+        "{path} can't be digested: {reason}. Leave the {kind} out of the key (ignore=), say what "
+        "stands for it (key=), give its class a __persicache_key__ method, or call "
+        "persicache.register_digest(type, function)"
     )
 
 

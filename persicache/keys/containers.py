@@ -6,6 +6,7 @@ import itertools
 import operator
 from typing import TYPE_CHECKING
 
+from persicache.errors import Shown
 from persicache.keys.reached import Alike, Parts, Reached
 from persicache.keys.writers import EXACT, Trouble, begin, finish, write, write_leniently, writes
 
@@ -57,6 +58,11 @@ def _write_frozenset(out: bytearray, value: frozenset[object], seen: Seen) -> No
         finish(out, value, seen, body)
 
 
+@writes(type(iter(set())))
+def _refuse_set_iterator(_out: bytearray, _value: object, _: Seen) -> None:
+    raise Trouble("the order of an iterator over a set differs between processes")
+
+
 def write_each(out: bytearray, items: Iterable[object], seen: Seen) -> None:
     """Append items in their order. Their number, or their end, is for the caller to write."""
     if type(seen) is Reached:
@@ -92,7 +98,7 @@ def write_pairs(out: bytearray, pairs: Iterable[tuple[object, object]], seen: Se
             write(entry, item, seen)
             written.append(bytes(entry))
     except Trouble as trouble:
-        trouble.steps.append(f"[{key!r:.80}]")
+        trouble.steps.append(f"[{Shown(key)!r}]")
         raise
     written.sort()
     out += b"k%x;" % len(written)

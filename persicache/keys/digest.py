@@ -88,7 +88,7 @@ def feed(out: bytearray, value: object, *, path: str = "value") -> None:
             write(out, value, seen)
     except Exception as error:
         # Any exception: the object's own code ran.
-        raise _undigestible(path, error) from error
+        raise _undigestible(path, value, error) from error
 
 
 class CallDigest:
@@ -142,7 +142,7 @@ class CallDigest:
                 else:
                     write(out, value, seen)
         except Exception as error:
-            raise _undigestible(f"argument {self._names[index]!r}", error) from error
+            raise _undigestible(f"argument {self._names[index]!r}", values[index], error) from error
         return seal(out)
 
     def of_each(self, values: tuple[object, ...]) -> dict[str, bytes]:
@@ -175,9 +175,9 @@ class CallDigest:
         return {name: digest(value, path=f"argument {name!r}")[:SHORT_NBYTES] for name, value in named}
 
 
-def _undigestible(path: str, error: Exception) -> UndigestibleValue:
-    if isinstance(error, Trouble):
-        return UndigestibleValue(path=path + "".join(reversed(error.steps)), reason=error.reason)
+def _undigestible(path: str, value: object, error: Exception) -> UndigestibleValue:
+    kind = type(value).__qualname__
     if isinstance(error, RecursionError):
-        return UndigestibleValue(path=path, reason="it is nested too deep")
-    return UndigestibleValue(path=path, reason=f"it raised {type(error).__name__}: {error}")
+        return UndigestibleValue(path=path, kind=kind, reason="it is nested too deep")
+    trouble = error if isinstance(error, Trouble) else Trouble.of(error, "it")
+    return UndigestibleValue(path=path + "".join(reversed(trouble.steps)), kind=kind, reason=trouble.reason)

@@ -1,8 +1,8 @@
 """Writers of objects of any class: by what makes them what they are.
 
-In this order: the class's own ``__persicache_key__``, a registered function, the fields of
-a dataclass, and last what the object tells pickle, taken apart and never as a pickle, whose
-bytes differ for equal values.
+In this order: a registered function or a method ``__persicache_key__``, whichever is of the
+nearer class; the fields of a dataclass; and last what the object tells pickle, taken apart and
+never as a pickle, whose bytes differ for equal values.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from persicache.keys.writers import (
     begin,
     class_name,
     finish,
+    import_writers,
     write,
     write_leniently,
     write_text,
@@ -44,6 +45,11 @@ __all__ = ["register_digest"]
 
 _PROTOCOL: Final = 4
 
+# Writers of everything else write these, and fingerprints of code too.
+_ELEMENTS: Final = frozenset(
+    {*(type(None), bool, int, float, complex, str, bytes), *(tuple, list, dict, set, frozenset)}
+)
+
 # Py_TPFLAGS_HEAPTYPE: of classes made by a class statement.
 _HEAP: Final = 1 << 9
 
@@ -54,11 +60,28 @@ def register_digest(cls: type, function: Callable[[Any], object]) -> None:
     Parameters
     ----------
     cls : type
-        The class; its subclasses too, unless they are registered or have a
-        ``__persicache_key__`` method themselves.
+        The class, and all classes derived from it. A class nearer to the instance wins, by
+        its own registration or its own ``__persicache_key__`` method; of the same class the
+        registration wins, and of two registrations the later one.
     function : callable
         Takes an instance and returns any digestible value: equal for instances that are to
         count as equal, different for others.
+
+    Raises
+    ------
+    TypeError
+        If `cls` is no class, or one of the builtin types that a digest is made of: None, bool,
+        numbers, str, bytes, tuple, list, dict, set and frozenset; or if `function` can't be
+        called.
+
+    Notes
+    -----
+    The value is digested together with the full name of the instance's own class and, of a class
+    of the user's, its code: instances of two classes never count as equal, and an edited method is
+    noticed. A method ``__persicache_key__(self)`` of the class does the same as a registration.
+    Classes that an abstract base class only knows by its ``register`` method aren't derived from
+    it. A registration holds in this process: make it where every process will, beside the class
+    or the function that takes its instances.
 
     Examples
     --------
@@ -70,25 +93,35 @@ def register_digest(cls: type, function: Callable[[Any], object]) -> None:
     >>> digest(Connection("db://a")) == digest(Connection("db://a"))
     True
     """
+    if not isinstance(cls, type):
+        raise TypeError(f"register_digest needs a class, not {cls!r}")
+    if cls in _ELEMENTS:
+        raise TypeError(f"register_digest can't replace {cls.__name__}, which every digest is made of")
+    if not callable(function):
+        raise TypeError(f"register_digest needs a function of an instance, not {function!r}")
 
-    @writes_family(cls)
+    # Before: a writer of ours that comes later would take the place of this one.
+    import_writers(cls)
+
     def write_registered(out: bytearray, value: object, seen: Seen) -> None:
-        _write_object(out, value, seen, lambda body: write(body, function(value), seen))
+        _write_said(out, value, seen, function, f"<registered for {cls.__qualname__}>")
 
     if cls in EXACT:
         EXACT[cls] = write_registered
+    writes_family(cls)(write_registered)
 
 
 def _find_code_method(cls: type) -> Writer | None:
     return _write_by_code_method if hasattr(cls, "__persicache_code__") and cls is not type else None
 
 
-def _find_key_method(cls: type) -> Writer | None:
-    return _write_by_key_method if hasattr(cls, "__persicache_key__") and cls is not type else None
-
-
 def _find_family(cls: type) -> Writer | None:
-    return next((FAMILIES[base] for base in cls.__mro__ if base in FAMILIES), None)
+    for base in cls.__mro__:
+        if base in FAMILIES:
+            return FAMILIES[base]
+        if "__persicache_key__" in vars(base):
+            return _write_by_key_method
+    return None
 
 
 def _find_dataclass(cls: type) -> Writer | None:
@@ -120,7 +153,7 @@ def _find_reduced(_: type) -> Writer | None:
     return _write_reduced
 
 
-FINDERS.extend([_find_code_method, _find_key_method, _find_family, _find_dataclass, _find_reduced])
+FINDERS.extend([_find_code_method, _find_family, _find_dataclass, _find_reduced])
 
 
 def _write_object(
@@ -142,7 +175,27 @@ def _write_by_code_method(out: bytearray, value: Any, seen: Seen) -> None:
 
 
 def _write_by_key_method(out: bytearray, value: Any, seen: Seen) -> None:
-    _write_object(out, value, seen, lambda body: write(body, value.__persicache_key__(), seen))
+    _write_said(out, value, seen, _key_method, ".__persicache_key__()")
+
+
+def _key_method(value: Any) -> object:
+    return value.__persicache_key__()
+
+
+def _write_said(
+    out: bytearray, value: object, seen: Seen, function: Callable[[Any], object], step: str
+) -> None:
+    def write_answer(body: bytearray) -> None:
+        try:
+            answer = function(value)
+        except RecursionError:
+            raise
+        except Exception as error:
+            # Any exception: it is the user's own code.
+            raise Trouble.of(error, f"{step.lstrip('.')} of a {type(value).__qualname__}") from error
+        _step(body, answer, seen, step)
+
+    _write_object(out, value, seen, write_answer)
 
 
 def _write_dataclass(names: tuple[str, ...], out: bytearray, value: Any, seen: Seen) -> None:

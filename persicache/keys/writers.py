@@ -30,6 +30,7 @@ __all__ = [
     "finish",
     "forget_choices",
     "hasher_for",
+    "import_writers",
     "safe_name",
     "seal",
     "write",
@@ -57,8 +58,9 @@ FAMILIES: Final[dict[type, Writer]] = {}
 #: Asked in turn for the writer of a type that is in neither table.
 FINDERS: Final[list[Callable[[type], Writer | None]]] = []
 
-# What was chosen for other types; weak, because notebooks redefine their classes all day.
-_chosen: Final[weakref.WeakKeyDictionary[type, Writer]] = weakref.WeakKeyDictionary()
+# What was chosen for other types; weak, because notebooks redefine their classes all day. In a
+# list, to be replaced.
+_chosen: Final[list[weakref.WeakKeyDictionary[type, Writer]]] = [weakref.WeakKeyDictionary()]
 
 # The modules that know the types of large packages, imported once such a type turns up.
 _KNOWN_BY: Final = {"pandas": "persicache.keys.frames", "pyarrow": "persicache.keys.frames"}
@@ -80,6 +82,11 @@ class Trouble(Exception):
         super().__init__(reason)
         self.reason = reason
         self.steps: list[str] = []
+
+    @classmethod
+    def of(cls, error: Exception, culprit: str) -> Trouble:
+        """Say what the user's own code raised."""
+        return cls(f"{culprit} raised {type(error).__name__}: {error}")
 
 
 def write(out: bytearray, value: object, seen: Seen) -> None:
@@ -124,20 +131,27 @@ def writes_family(*types: type) -> Callable[[_W], _W]:
 
 def forget_choices() -> None:
     """Choose writers anew: a table has changed."""
-    _chosen.clear()
+    # Race: a thread that looked at the old tables notes its choice where nobody looks any more.
+    _chosen[0] = weakref.WeakKeyDictionary()
+
+
+def import_writers(cls: type) -> None:
+    """Import the module that knows a class of a large package."""
+    for base in cls.__mro__:
+        known_by = _KNOWN_BY.get(str(base.__module__).partition(".")[0])
+        if known_by is not None:
+            importlib.import_module(known_by)
 
 
 def _choose(cls: type) -> Writer:
-    writer = _chosen.get(cls)
+    chosen = _chosen[0]
+    writer = chosen.get(cls)
     if writer is None:
-        for base in cls.__mro__:
-            known_by = _KNOWN_BY.get(str(base.__module__).partition(".")[0])
-            if known_by is not None:
-                importlib.import_module(known_by)
+        import_writers(cls)
         if cls in EXACT:
             return EXACT[cls]
         writer = _find(cls)
-        _chosen[cls] = writer
+        chosen[cls] = writer
     return writer
 
 
