@@ -13,7 +13,7 @@ import numpy as np
 from memory import peak_nbytes, reset_peak, resident_nbytes
 from pipeline import load
 
-from persicache import SpillDict
+from persicache import SpillDict, nbytes
 
 N_ARRAYS = 128
 N_ITEMS = 1 << 20  # of 8 bytes: 8 MiB
@@ -52,6 +52,7 @@ def main() -> None:
             "in_seconds": in_seconds,
             "out_seconds": time.perf_counter() - start,
             "nbytes": N_ARRAYS * N_ITEMS * 8,
+            "weight": N_ARRAYS * nbytes(arrays[0]),
             "peak_nbytes": peak_nbytes() - start_nbytes,
             "wrong": int(wrong),
             "written_nbytes": arrays.stats.spilled_nbytes,
