@@ -5,21 +5,18 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import os
-import platform
 import stat
 import time
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from persicache.storage.blob import Buffer, LateHead
 from persicache.storage.exchange import exchange
 from persicache.storage.folders import make_folders, set_mode
+from persicache.storage.machine import machine
 
 __all__ = [
     "DRAFT_PREFIX",
@@ -190,8 +187,8 @@ class Draft:
 
 def draft_name() -> str:
     """Return a name for a draft, which tells who writes it."""
-    machine = _machine()
-    writer = f"{machine}-{os.getpid()}" if machine else str(os.getpid())
+    here = machine()
+    writer = f"{here}-{os.getpid()}" if here else str(os.getpid())
     return f"{DRAFT_PREFIX}{writer}-{os.urandom(8).hex()}"
 
 
@@ -201,8 +198,8 @@ def is_abandoned(name: str, *, age_seconds: float) -> bool:
     Only what a process on this machine left is known to be; while another has its number, not.
     """
     parts = name.rpartition("/")[2].removeprefix(DRAFT_PREFIX).split("-")
-    machine = _machine()
-    if age_seconds < _ABANDONED_SECONDS or not machine or len(parts) != 3 or parts[0] != machine:  # noqa: PLR2004 - machine, process, number
+    here = machine()
+    if age_seconds < _ABANDONED_SECONDS or not here or len(parts) != 3 or parts[0] != here:  # noqa: PLR2004 - machine, process, number
         return False
     with contextlib.suppress(ValueError, OverflowError, PermissionError):
         try:
@@ -210,21 +207,6 @@ def is_abandoned(name: str, *, age_seconds: float) -> bool:
         except ProcessLookupError:
             return True
     return False
-
-
-@functools.cache
-def _machine() -> str:
-    """Return what tells this machine, since it was started, from others; "" if nothing does.
-
-    Containers of one machine can share a directory and a name, but not their process numbers.
-    """
-    try:
-        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path, but a name for a namespace
-    except OSError:
-        return ""
-    told = f"{platform.node()} {started} {numbers}"
-    return hashlib.blake2s(told.encode(), digest_size=6).hexdigest()
 
 
 def create_file(path: str) -> None:
