@@ -85,7 +85,10 @@ class StripedLocks:
             let_go(fd)
 
     def _open(self, name: str) -> int:
-        stripe = f"{zlib.crc32(name.encode()) % _STRIPES:02x}"
+        return self.open_file(f"{zlib.crc32(name.encode()) % _STRIPES:02x}")
+
+    def open_file(self, stripe: str) -> int:
+        """Return a descriptor of the file `stripe`, which is made if there is none."""
         try:
             return self._folders.open(f"{self._folder}/{stripe}" if self._folder else stripe, _OPEN)
         except FileNotFoundError:
