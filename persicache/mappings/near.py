@@ -75,6 +75,11 @@ class NearStorage:
         return f"NearStorage({self._inner!r}, {self._copies!r})"
 
     @property
+    def inner(self) -> Storage:
+        """The place itself: what is asked of it comes from no copy."""
+        return self._inner
+
+    @property
     def url(self) -> str:
         return self._inner.url
 
