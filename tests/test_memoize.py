@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -19,6 +20,11 @@ from same import assert_same
 
 import persicache
 from persicache import BackendError, PersicacheWarning, UndigestibleValue, persistent_memoize
+from persicache.codecs import EntryCodec
+from persicache.mappings import Entries
+from persicache.memo import MemoizedFunction
+from persicache.memo.settings import Settings
+from persicache.storage.memory import MemoryStorage
 
 
 @pytest.fixture(params=["directory", "memory", "s3", "dir"])
@@ -263,7 +269,7 @@ def test_a_new_process_hits_and_an_edited_helper_recomputes_what_depends_on_it(t
 
 
 def test_trouble_with_an_entry_is_a_miss_with_a_warning(tmp_path):
-    f, count = counting(lambda **o: persistent_memoize(tmp_path, **o))
+    f, count = counting(lambda **o: persistent_memoize(tmp_path, memory=None, **o))
     f(1)
     (entry,) = tmp_path.rglob("*.pc")
     intact = entry.read_bytes()
@@ -277,7 +283,7 @@ def test_trouble_with_an_entry_is_a_miss_with_a_warning(tmp_path):
 
 
 def test_warnings_point_at_the_caller(tmp_path):
-    f, _ = counting(lambda **o: persistent_memoize(tmp_path, **o))
+    f, _ = counting(lambda **o: persistent_memoize(tmp_path, memory=None, **o))
     f(1)
     (entry,) = tmp_path.rglob("*.pc")
     entry.write_bytes(b"")
@@ -315,22 +321,28 @@ def test_a_result_that_can_not_be_stored_is_returned(store):
         assert f(1) is not None
 
 
-def test_only_plain_functions_are_decorated(tmp_path):
-    memoize = persistent_memoize(tmp_path)
-
-    async def coroutine():
-        pass
-
-    def generator():
-        yield 1
-
-    for wrong in (coroutine, generator, 5):
-        with pytest.raises(TypeError):
-            memoize(wrong)
-    with pytest.raises(ValueError, match="code must be one of"):
-        persistent_memoize(tmp_path, code="shallow")
-    with pytest.raises(ValueError, match="on_error must be one of"):
-        persistent_memoize(tmp_path, on_error="ignore")
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        ("code", "shallow"),
+        ("on_error", "ignore"),
+        ("expires", "soon"),
+        ("expires", -1),
+        ("expires", b"1 h"),
+        ("memory", "much"),
+        ("memory", -1),
+        ("key", "x"),
+        ("depends_on", "helper"),
+        ("cache_exceptions", [KeyboardInterrupt]),
+        ("cache_exceptions", ["ValueError"]),
+        ("single_flight", 1),
+        ("record_args", None),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path, option, wrong):
+    with pytest.raises((TypeError, ValueError), match=r"must be|no duration|no amount"):
+        persistent_memoize(tmp_path, **{option: wrong})
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_store_results_are_in_the_users_cache(tmp_path, monkeypatch):
@@ -525,8 +537,8 @@ def test_attributes_of_the_function_do_not_hide_the_verbs(tmp_path):
     assert persistent_memoize(tmp_path)(f).stats().hits == 0
 
 
-@pytest.mark.parametrize("kind", [staticmethod, classmethod, property])
-def test_descriptors_are_refused_with_the_right_order(tmp_path, kind):
+@pytest.mark.parametrize("kind", [functools.cached_property, property])
+def test_properties_are_refused_with_the_right_order(tmp_path, kind):
     for decorate in (persistent_memoize, persistent_memoize(tmp_path)):
         with pytest.raises(TypeError, match=f"below @{kind.__name__}"):
             decorate(kind(lambda x: x))
@@ -554,32 +566,29 @@ def test_a_version_of_an_inner_function_counts_for_the_outer(tmp_path):
     assert results[0] != results[1]
 
 
-def test_a_store_that_takes_long_to_fail_is_left_alone_for_a_while(tmp_path):
-    from persicache.memo.memoized import MemoizedFunction
+def test_a_store_that_takes_long_to_fail_is_left_alone_for_a_while():
+    class Slow(MemoryStorage):
+        """Answers after 20 s that it doesn't."""
 
-    class Slow:
-        """Entries whose place answers after 20 s that it doesn't."""
+        calls, now = 0, 0.0
 
-        place, extension, calls, now = "s3://gone", ".pc", 0, 0.0
-
-        def load(self, key, where):
+        def read(self, name):
             self.calls += 1
             self.now += 20
-            raise BackendError(place=self.place, action="read", cause="nobody answers")
+            raise BackendError(place=self.url, action="read", cause="nobody answers")
 
-    entries = Slow()
-    f = MemoizedFunction(_square, entries, clock=lambda: entries.now)
-    entries.storage = entries
-    entries.can_compare_and_swap = True
-    entries.save = lambda *_, **__: None
+    slow = Slow("memory://slow")
+    f = MemoizedFunction(
+        _square, Entries(slow, EntryCodec()), Settings.of(single_flight=False), clock=lambda: slow.now
+    )
     with pytest.warns(PersicacheWarning, match="nobody answers"):
         f(1)
     for _ in range(5):
         f(1)
-    assert entries.calls == 1
-    entries.now += 1000
-    f(1)
-    assert entries.calls == 2
+    assert slow.calls == 1
+    slow.now += 1000
+    f(2)
+    assert slow.calls == 2
 
 
 def test_scripts_go_by_their_file(tmp_path):

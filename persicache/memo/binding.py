@@ -21,6 +21,8 @@ class Binder:
         The function.
     ignore : iterable of str, optional
         Parameters that don't count.
+    key : callable, optional
+        Is called with the same arguments, defaults included; what it returns is all that counts.
 
     Raises
     ------
@@ -34,7 +36,13 @@ class Binder:
     True
     """
 
-    def __init__(self, function: Callable[..., Any], *, ignore: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        ignore: Iterable[str] = (),
+        key: Callable[..., Any] | None = None,
+    ) -> None:
         try:
             # The function's own: what it passes on to the one it wraps is its own affair.
             self.signature = inspect.signature(function, follow_wrapped=False)
@@ -44,11 +52,15 @@ class Binder:
         ignored = set(ignore)
         if unknown := ignored - parameters.keys():
             raise ValueError(f"ignore names {sorted(unknown)}, but {self.signature} has no such parameter")
-        self.names: tuple[str, ...] = tuple(name for name in parameters if name not in ignored)
+        self._key = key
+        self.names: tuple[str, ...] = (
+            tuple(name for name in parameters if name not in ignored) if key is None else ("key",)
+        )
         kinds = [parameter.kind for parameter in parameters.values()]
         # Most functions take plain parameters, and most calls are positional and complete.
         #: How many positional arguments are all there can be; -1 if a call needs a closer look.
-        self.n_plain = len(kinds) if not ignored and all(kind in _POSITIONAL for kind in kinds) else -1
+        is_plain = not ignored and key is None and all(kind in _POSITIONAL for kind in kinds)
+        self.n_plain = len(kinds) if is_plain else -1
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the value of each parameter that counts, in the order of `names`.
@@ -62,5 +74,7 @@ class Binder:
             return args
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        if self._key is not None:
+            return (self._key(*bound.args, **bound.kwargs),)
         arguments = bound.arguments
         return tuple([arguments[name] for name in self.names])

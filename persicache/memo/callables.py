@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_function", "label_of"]
+__all__ = ["check_function", "kind_of", "label_of"]
 
 
 def check_function(function: Any) -> None:
-    """Raise TypeError unless `function` is one whose return value is its result.
+    """Raise TypeError unless `function` is one that can be memoized.
 
     Examples
     --------
-    >>> check_function(classmethod(len))
+    >>> check_function(3)
     Traceback (most recent call last):
-    TypeError: put @persistent_memoize below @classmethod, next to the function
+    TypeError: persistent_memoize decorates functions, not 3
     """
-    if isinstance(function, (staticmethod, classmethod, property)):
+    if isinstance(function, (property, functools.cached_property)):
         above = type(function).__name__
         raise TypeError(f"put @persistent_memoize below @{above}, next to the function")
     if not callable(function) or inspect.isclass(function):
         raise TypeError(f"persistent_memoize decorates functions, not {function!r}")
-    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+
+
+def kind_of(function: Any) -> str:
+    """Return what a function's result is: "function" for what it returns, or the kind of its generator.
+
+    Examples
+    --------
+    >>> async def f(): ...
+    >>> kind_of(f), kind_of(len)
+    ('coroutine', 'function')
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
     called = getattr(type(function), "__call__", None)  # noqa: B004 - its kind, not whether there is one
-    if any(is_kind(each) for is_kind in kinds for each in (function, called)):
-        raise TypeError(
-            f"{label_of(function)} returns a coroutine or a generator, which is not its result; decorate "
-            "a plain function that returns the result"
-        )
+    kinds = {
+        "asynchronous generator": inspect.isasyncgenfunction,
+        "coroutine": inspect.iscoroutinefunction,
+        "generator": inspect.isgeneratorfunction,
+    }
+    for kind, is_kind in kinds.items():
+        if is_kind(function) or is_kind(called):  # type: ignore[arg-type]
+            return kind
+    return "function"
 
 
 def label_of(function: Any) -> str:
@@ -39,6 +56,8 @@ def label_of(function: Any) -> str:
     A script's functions go by the name of its file, as if it were imported: worker processes
     call its module otherwise.
     """
+    while isinstance(function, functools.partial):
+        function = function.func
     module = getattr(function, "__module__", None) or "__main__"
     if module in {"__main__", "__mp_main__"}:
         main = sys.modules.get(module)

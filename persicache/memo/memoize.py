@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, get_args, overload
+from typing import Any, Final, ParamSpec, TypeVar, overload
 
 import platformdirs
 
 from persicache.codecs import EntryCodec, SigningKey, Verify
+from persicache.keys import CodeMode
 from persicache.mappings import open_entries
-from persicache.memo.callables import check_function
-from persicache.memo.memoized import CodeMode, MemoizedFunction, OnError
+from persicache.memo.base import Memoized
+from persicache.memo.callables import check_function, kind_of
+from persicache.memo.coroutine import MemoizedCoroutine
+from persicache.memo.generator import MemoizedAsyncGenerator, MemoizedGenerator
+from persicache.memo.memoized import MemoizedFunction
+from persicache.memo.settings import Kinds, OnError, Settings
 
 __all__ = ["default_store", "persistent_memoize"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_KINDS: Final[dict[str, type[Memoized[..., Any]]]] = {
+    "function": MemoizedFunction,
+    "coroutine": MemoizedCoroutine,
+    "generator": MemoizedGenerator,
+    "asynchronous generator": MemoizedAsyncGenerator,
+}
 
 
 def default_store() -> Path:
@@ -34,10 +47,17 @@ def persistent_memoize(
     store: str | os.PathLike[str] | None = None,
     /,
     *,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
+    key: Callable[..., Any] | None = None,
     version: object = None,
+    depends_on: Iterable[Any] = (),
     code: CodeMode = "deep",
+    expires: float | str | timedelta | Callable[[Any], Any] | None = None,
+    memory: float | str | None = "64 MiB",
+    single_flight: bool = True,
+    cache_exceptions: Kinds = (),
     on_error: OnError = "warn",
+    record_args: bool = True,
     durable: bool = False,
     compression: str | None = None,
     signing_key: SigningKey | None = None,
@@ -52,10 +72,17 @@ def persistent_memoize(
     store: Callable[..., Any] | str | os.PathLike[str] | None = None,
     /,
     *,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
+    key: Callable[..., Any] | None = None,
     version: object = None,
+    depends_on: Iterable[Any] = (),
     code: CodeMode = "deep",
+    expires: float | str | timedelta | Callable[[Any], Any] | None = None,
+    memory: float | str | None = "64 MiB",
+    single_flight: bool = True,
+    cache_exceptions: Kinds = (),
     on_error: OnError = "warn",
+    record_args: bool = True,
     durable: bool = False,
     compression: str | None = None,
     signing_key: SigningKey | None = None,
@@ -129,10 +156,19 @@ def persistent_memoize(
     if store is not None and not isinstance(store, (str, os.PathLike)):
         check_function(store)
         return persistent_memoize()(store)
-    if code not in get_args(CodeMode):
-        raise ValueError(f"code must be one of {get_args(CodeMode)}, not {code!r}")
-    if on_error not in get_args(OnError):
-        raise ValueError(f"on_error must be one of {get_args(OnError)}, not {on_error!r}")
+    settings = Settings.of(
+        ignore=ignore,
+        key=key,
+        version=version,
+        depends_on=depends_on,
+        code=code,
+        expires=expires,
+        memory=memory,
+        single_flight=single_flight,
+        cache_exceptions=cache_exceptions,
+        on_error=on_error,
+        record_args=record_args,
+    )
     codec = EntryCodec(
         namespace=namespace,
         compression=compression,
@@ -143,9 +179,10 @@ def persistent_memoize(
     place = default_store() if store is None else store
     entries = open_entries(place, codec, durable=durable, storage_options=storage_options)
 
-    def decorate(function: Callable[P, R]) -> MemoizedFunction[P, R]:
-        return MemoizedFunction(
-            function, entries, ignore=ignore, version=version, code=code, on_error=on_error
-        )
+    def decorate(function: Any) -> Any:
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(decorate(function.__func__))
+        check_function(function)
+        return _KINDS[kind_of(function)](function, entries, settings)
 
     return decorate

@@ -50,8 +50,8 @@ class Counters:
         self._stats = Stats()
         self._costs: deque[float] = deque()
 
-    def hit(self, cost_seconds: float) -> None:
-        """Count a hit whose value took so long to compute, NaN if unknown."""
+    def hit(self, text: str, cost_seconds: float) -> None:  # noqa: ARG002
+        """Count a hit of the entry `text`, whose value took so long to compute, NaN if unknown."""
         # Appending is atomic, and on the path of every hit a lock would cost as much as a lookup.
         costs = self._costs
         costs.append(cost_seconds)

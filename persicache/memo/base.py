@@ -1,0 +1,340 @@
+"""What all kinds of memoized functions have in common: `Memoized`."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar
+
+from persicache.errors import (
+    BackendError,
+    BlobNotFound,
+    CorruptEntry,
+    UnencodableValue,
+    UnloadableValue,
+    UntrustedPickle,
+)
+from persicache.keys import KeyName
+from persicache.mappings import Entries
+from persicache.mappings.warn import warn_caller
+from persicache.memo.bound import Bound
+from persicache.memo.callables import label_of
+from persicache.memo.calls import Calls
+from persicache.memo.computation import Computation, Compute, Outcome, Steps
+from persicache.memo.leases_tmp import Leases, open_leases
+from persicache.memo.results import Expired, Raised, Results
+from persicache.memo.settings import Settings
+from persicache.memo.shown import shown_arguments
+from persicache.memo.stats import Counters, Stats
+from persicache.memo.travel import reduced
+from persicache.storage import ABSENT, ANY, Expectation, Version
+
+__all__ = ["TROUBLES", "Memoized"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: What can go wrong with looking up a result, a miss included.
+TROUBLES: Final = (BlobNotFound, CorruptEntry, UnloadableValue, BackendError, UntrustedPickle)
+#: After trouble that took longer, the store is left alone for PAUSE_RATIO times as long.
+SLOW_SECONDS: Final = 1.0
+PAUSE_RATIO: Final = 10.0
+
+
+class Memoized(Generic[P, R]):
+    """A function whose results are kept in a store.
+
+    Parameters
+    ----------
+    function : callable
+        The function.
+    entries : Entries
+        The store.
+    settings : Settings
+        How it works.
+    label : str, optional
+        What the results are filed under; by default the function's full name.
+    clock : callable
+        Returns seconds, to measure with.
+    """
+
+    #: The verbs that take a call's arguments.
+    CALLS: ClassVar[frozenset[str]] = frozenset({"contains", "forget", "lookup", "refresh"})
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        entries: Entries,
+        settings: Settings,
+        *,
+        label: str | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        functools.update_wrapper(self, function, updated=())  # type: ignore[arg-type]  # its attributes could hide the verbs
+        self.__wrapped__ = function
+        self._entries = entries
+        self._settings = settings
+        self._label = label or label_of(function)
+        self._calls = Calls(function, settings, label=self._label, extension=entries.extension)
+        self._results = Results(entries, expires=settings.expires, memory_nbytes=settings.memory_nbytes)
+        self._counters = Counters()
+        self._clock = clock
+        self._paused_until = 0.0
+        self._warned: set[str] = set()
+        self._leases: Leases | None = None
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        return (
+            f"<memoized {self._label} in {self._entries.place!r}: {stats.hits} hits, {stats.misses} misses>"
+        )
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        rebuild = (type(self), self.__wrapped__, self._entries, self._settings, self._label)
+        return reduced(self, _rebuild, rebuild)
+
+    @property
+    def url(self) -> str:
+        """The place of the store, without secrets."""
+        return self._entries.place
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else Bound(self, instance)
+
+    def __persicache_code__(self) -> tuple[Any, ...]:
+        """Return what another function depends on that calls this one."""
+        settings = self._settings
+        return self.__wrapped__, settings.version, settings.ignore, settings.code, settings.key
+
+    def code_digest(self) -> bytes:
+        """Return the digest of the code that is part of the key, as it is now."""
+        return self._calls.code_digest()
+
+    # Verbs
+
+    def lookup(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the stored result of this call.
+
+        Raises
+        ------
+        KeyError
+            If there is none, or none that is fresh; nothing is computed.
+        """
+        try:
+            value = self._results.load(self._where(args, kwargs)).value
+        except BlobNotFound:
+            raise KeyError(f"{self._label} has no stored result for this call") from None
+        return self._unwrapped(Outcome(value, None, 0.0))  # type: ignore[no-any-return]
+
+    def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Return whether this call has a stored result that is fresh, without loading it if it can."""
+        where = self._where(args, kwargs)
+        try:
+            if self._settings.expires is None:
+                self._entries.storage.stat(where.name)
+            else:
+                self._results.load(where)
+        except BlobNotFound:
+            return False
+        return True
+
+    def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the stored result of this call; return whether there was one."""
+        return self._results.forget(self._where(args, kwargs))
+
+    def put(self, result: R, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Store a result for this call, computed elsewhere, in place of any there is.
+
+        Parameters
+        ----------
+        result : object
+            What the call shall return.
+        *args, **kwargs
+            The call.
+        """
+        where = self._where(args, kwargs)
+        about = self._about(args, kwargs)
+        self._results.forget_held(where)
+        self._results.save(where, result, seconds=0.0, about=about, expect=ANY)
+
+    def clear(self) -> int:
+        """Remove all stored results of this function, by whatever code; return how many."""
+        return self._results.clear(self._calls.prefix)
+
+    def stats(self) -> Stats:
+        """Return what happened since the function was decorated, in this process."""
+        return self._counters.stats()
+
+    # A call
+
+    def _recall(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Outcome | None, KeyName, object]:
+        """Return what memory holds of a call; where its result is, and under which key to hold it."""
+        calls = self._calls
+        if not calls.is_current():
+            calls.renew()
+        results = self._results
+        if results.memory is None:
+            return None, calls.locate(args, kwargs), None
+        key = None if kwargs else calls.quick(args)
+        where = None
+        if key is None:
+            where = calls.locate(args, kwargs)
+            key = where.text
+        held = results.recall(key)
+        if held is not None:
+            self._counters.hit(held.where.text, held.cost_seconds)
+            return Outcome(results.value_of(held), None, 0.0), held.where, key
+        return None, where or calls.locate(args, kwargs), key
+
+    def _look_up(self, where: KeyName, key: object) -> tuple[Outcome | None, Expectation | Version]:
+        """Return what the store has; and if it has nothing good, what to expect in its place."""
+        start = self._clock()
+        if start < self._paused_until:
+            return None, ABSENT
+        try:
+            found = self._results.load(where, key)
+        except TROUBLES as error:
+            return None, self._missed(error, start)
+        self._counters.hit(where.text, found.cost_seconds)
+        return Outcome(found.value, None, 0.0), ABSENT
+
+    def _where(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> KeyName:
+        if not self._calls.is_current():
+            self._calls.renew()
+        return self._calls.locate(args, kwargs)
+
+    def _steps(
+        self,
+        where: KeyName,
+        key: object,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        expect: Expectation | Version,
+        *,
+        anew: bool = False,
+    ) -> Steps:
+        """Return the steps to a result that is not at hand; see `Computation`."""
+        if self._clock() < self._paused_until:
+            return self._unstored()
+        about = self._about(args, kwargs)
+        computation = Computation(self, where, key, about, expect, anew=anew)
+        return computation.together() if self._settings.single_flight else computation.alone()
+
+    def _unstored(self) -> Steps:
+        return self._counted((yield Compute(None)))
+
+    def found(self, where: KeyName, key: object) -> Outcome | None:
+        """Return a stored result, if there is a good one."""
+        try:
+            found = self._results.load(where, key)
+        except TROUBLES:
+            return None  # what there is to say of it was said, or will be
+        self._counters.hit(where.text, found.cost_seconds)
+        return Outcome(found.value, None, found.cost_seconds)
+
+    def keep(
+        self,
+        where: KeyName,
+        key: object,
+        outcome: Outcome,
+        about: Mapping[str, Any],
+        expect: Expectation | Version,
+    ) -> bool:
+        """Count a computation, and store what came of it; return whether it is stored."""
+        value, error, seconds = self._counted(outcome)
+        if error is not None:
+            if not isinstance(error, self._settings.cache_exceptions):
+                return False
+            value = Raised(error)
+        # Race: a helper that was replaced meanwhile may have had a part in the result, which
+        # then is not that of the code in the key.
+        if not self._calls.is_current():
+            return False
+        start = self._clock()
+        try:
+            self._results.save(where, value, seconds=seconds, about=about, expect=expect, key=key)
+        except (BackendError, UnencodableValue, UntrustedPickle) as trouble:
+            self._trouble(trouble, f"a result of {self._label} could not be stored: {trouble}", start)
+            return False
+        return True
+
+    def version_of(self, where: KeyName) -> Expectation | Version:
+        """Return what is in the store now, for a write that nobody shall come before."""
+        try:
+            return self._entries.storage.version(where.name)
+        except BlobNotFound:
+            return ABSENT
+        except BackendError:
+            return ANY  # what writing says of it will be said
+
+    def _counted(self, outcome: Outcome) -> Outcome:
+        self._counters.miss(outcome.seconds)
+        return outcome
+
+    def _unwrapped(self, outcome: Outcome) -> Any:
+        """Return what a call returns, or raise what it raises."""
+        value, error, _ = outcome
+        if error is not None:
+            raise error
+        if type(value) is Raised:
+            value.error.add_note(f"(stored when {self._label} raised it; forget() the call to try again)")
+            raise value.error
+        return value
+
+    def _about(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an entry says of the call that it holds the result of."""
+        about: dict[str, Any] = {"function": self._label}
+        if self._settings.record_args:
+            about["args"] = shown_arguments(self._calls.arguments(args, kwargs))
+        return about
+
+    @property
+    def leases(self) -> Leases:
+        """Who computes what, among the processes that share the store."""
+        if self._leases is None:
+            self._leases = open_leases(self._entries.storage)
+        return self._leases
+
+    def could_not_lease(self, error: BackendError) -> None:
+        """Tell that others may compute the same at the same time."""
+        message = f"{self._label} can't keep others from computing the same: {error}"
+        self._trouble(error, message, self._clock())
+
+    def _missed(self, error: Exception, start: float) -> Expectation | Version:
+        """Tell of trouble with looking up a result; return what to expect in its place."""
+        if isinstance(error, Expired):
+            return error.version
+        if isinstance(error, (CorruptEntry, UnloadableValue)):
+            # Not what on_error= is about: the entry is replaced, and the trouble is over.
+            self._counters.error()
+            warn_caller(f"{self._label} computes again, because {error}")
+            return ANY
+        if not isinstance(error, BlobNotFound):
+            self._trouble(error, f"{self._label} could not look up a result: {error}", start)
+        return ABSENT
+
+    def _trouble(self, error: Exception, message: str, start: float) -> None:
+        """Raise, or warn once a kind: trouble with a place tends to stay."""
+        self._counters.error()
+        if self._settings.on_error == "raise":
+            raise error
+        now = self._clock()
+        if now - start > SLOW_SECONDS:
+            # A place that nobody answers for takes many seconds to say so, in every call.
+            self._paused_until = now + PAUSE_RATIO * (now - start)
+        if type(error).__name__ not in self._warned:
+            self._warned.add(type(error).__name__)
+            warn_caller(message)
+
+
+def _rebuild(
+    kind: type[Memoized[..., Any]],
+    function: Callable[..., Any],
+    entries: Entries,
+    settings: Settings,
+    label: str,
+) -> Memoized[..., Any]:
+    return kind(function, entries, settings, label=label)

@@ -1,0 +1,129 @@
+"""An `async def` that remembers: `MemoizedCoroutine`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, ParamSpec, TypeVar
+
+from persicache.keys import KeyName
+from persicache.memo.base import Memoized
+from persicache.memo.computation import Compute, Outcome, Steps
+from persicache.storage import ABSENT, Expectation, Version
+
+__all__ = ["MemoizedCoroutine"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class MemoizedCoroutine(Memoized[P, R]):
+    """An ``async def`` whose results are kept in a store; what `persistent_memoize` returns for one.
+
+    Awaiting it is as calling a `MemoizedFunction`. The store is read and written in threads, so
+    that the loop goes on. Verbs that compute are awaited too, all others are not.
+
+    Examples
+    --------
+    >>> from persicache import persistent_memoize
+    >>> @persistent_memoize("memory://doc-coroutine")
+    ... async def cube(x):
+    ...     return x**3
+    >>> async def main():
+    ...     return await asyncio.gather(cube(2), cube(2), cube(3))
+    >>> asyncio.run(main()), cube.stats().misses
+    ([8, 8, 27], 2)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
+        else:
+            # What asyncio.iscoroutinefunction looks for there.
+            self._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
+
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the stored result of this call, or compute and store it."""
+        outcome, where, key = self._recall(args, kwargs)
+        if outcome is None:
+            outcome, expect = await _in_thread(self._look_up, where, key)
+            if outcome is None:
+                outcome = await self._run(where, key, args, kwargs, expect)
+        return self._unwrapped(outcome)  # type: ignore[no-any-return]
+
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Compute this call anew, and store the result in place of any there is.
+
+        If somebody else stores another one meanwhile, theirs stays.
+        """
+        where = self._where(args, kwargs)
+        return self._unwrapped(  # type: ignore[no-any-return]
+            await self._run(where, where.text, args, kwargs, ABSENT, anew=True)
+        )
+
+    async def _run(
+        self,
+        where: KeyName,
+        key: object,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        expect: Expectation | Version,
+        *,
+        anew: bool = False,
+    ) -> Outcome:
+        """Go through the steps of a call whose result is not at hand."""
+        steps = self._steps(where, key, args, kwargs, expect, anew=anew)
+        try:
+            step = await _in_thread(_advance, steps)
+            while not isinstance(step, Outcome):
+                if isinstance(step, Compute):
+                    outcome = await self._computed(step, args, kwargs)
+                    if not isinstance(outcome.error, Exception | None):  # cancelled: no time for threads
+                        return _advance(steps, outcome)  # type: ignore[no-any-return]
+                    step = await _in_thread(_advance, steps, outcome)
+                    continue
+                if isinstance(step, Future):
+                    # Whoever is cancelled here must not cancel the computation of another.
+                    await asyncio.shield(asyncio.wrap_future(step))
+                else:
+                    await asyncio.sleep(step)
+                step = await _in_thread(_advance, steps)
+            return step
+        finally:
+            steps.close()
+
+    async def _computed(self, step: Compute, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+        with contextlib.nullcontext() if step.flight is None else step.flight.computing():
+            start = self._clock()
+            try:
+                value, error = await self.__wrapped__(*args, **kwargs), None
+            except BaseException as raised:  # noqa: BLE001 - raised again at the end
+                value, error = None, raised
+            return Outcome(value, error, self._clock() - start)
+
+
+def _advance(steps: Steps, sent: Outcome | None = None) -> Any:
+    """Take the next step, and return it, or what came of the call."""
+    try:
+        return steps.send(sent)
+    except StopIteration as end:  # which can't leave a thread
+        return end.value
+
+
+async def _in_thread(function: Callable[..., T], /, *args: Any) -> T:
+    """Call a function in a thread; when cancelled, wait for its end first."""
+    context = contextvars.copy_context()
+    working = asyncio.get_running_loop().run_in_executor(None, context.run, function, *args)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await working
+        raise

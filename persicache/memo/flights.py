@@ -1,0 +1,96 @@
+"""One computation for all in this process who want the same: `Flight`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Hashable, Iterator
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import Final
+
+__all__ = ["Flight", "join", "land", "waiting"]
+
+
+class Flight:
+    """A computation under way.
+
+    Attributes
+    ----------
+    landed : concurrent.futures.Future
+        Done when the computation is: True if its result is in the store, False if it won't be,
+        None if it was given up.
+    """
+
+    def __init__(self) -> None:
+        self.landed: Future[bool | None] = Future()
+        #: What it waits for in turn, each in a thread or task of its own.
+        self.waits_for: list[Flight] = []
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Tell of what is called meanwhile that it is part of this computation."""
+        token = _computing.set((*_computing.get(), self))
+        try:
+            yield
+        finally:
+            _computing.reset(token)
+
+
+#: What is under way in this process.
+_flights: Final[dict[Hashable, Flight]] = {}
+#: What the present thread or task is computing, the outermost first. New tasks inherit it.
+_computing: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("persicache_computing", default=())
+#: Guards who waits for whom: held for a few steps, by those who are about to wait.
+_guard = threading.Lock()
+
+
+def join(key: Hashable) -> tuple[Flight, bool]:
+    """Return the flight for `key`, and whether it is a new one: the caller's, who has to `land` it."""
+    new = Flight()
+    flight = _flights.setdefault(key, new)  # one step, so that of several threads one has it
+    return flight, flight is new
+
+
+def land(key: Hashable, flight: Flight, *, is_stored: bool | None) -> None:
+    """End a flight: another can start from now on, and those who wait go on."""
+    if _flights.get(key) is flight:  # a forked child has none of its parent's
+        del _flights[key]
+    flight.landed.set_result(is_stored)
+
+
+@contextlib.contextmanager
+def waiting(flight: Flight) -> Iterator[bool]:
+    """Note that the present computation waits for a flight; give whether it may.
+
+    It may not if that waits for this one in turn: both would wait for ever.
+    """
+    mine = _computing.get()
+    if not mine:
+        yield True
+        return
+    with _guard:
+        may_wait = not _reaches(flight, frozenset(mine))
+        if may_wait:
+            mine[-1].waits_for.append(flight)
+    try:
+        yield may_wait
+    finally:
+        if may_wait:
+            with _guard:
+                mine[-1].waits_for.remove(flight)
+
+
+def _reaches(flight: Flight, goals: frozenset[Flight]) -> bool:
+    return flight in goals or any(_reaches(each, goals) for each in flight.waits_for)
+
+
+def _forget() -> None:
+    # Race: what threads of the parent were at, nobody ends in a forked child.
+    global _guard  # noqa: PLW0603 - another thread may have held it at the fork
+    _guard = threading.Lock()
+    _flights.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

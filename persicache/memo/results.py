@@ -1,0 +1,182 @@
+"""Where the results of a function are, in memory and in the store: `Results`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from persicache.codecs import Bytes, Decoded, Owner
+from persicache.errors import BlobNotFound, VersionConflict
+from persicache.keys import KeyName
+from persicache.mappings import Entries
+from persicache.memo.freshness import Expires, fresh_seconds
+from persicache.memo.memory import Held, Memory, is_immutable
+from persicache.storage import ANY, Blob, Expectation, Version
+
+__all__ = ["Expired", "Raised", "Results"]
+
+#: Larger entries are read from their file as quickly as from memory, and mapped there.
+_MOST_HELD_NBYTES: Final = 64 * 1024
+_FOR_EVER: Final = math.inf
+
+_new: Final = tuple.__new__  # a third of the time of Owner(...), on the path of every hit
+
+
+class Raised(NamedTuple):
+    """What is stored of a call that raised."""
+
+    error: Exception
+
+
+class Expired(BlobNotFound):
+    """There is a result, but it isn't fresh any more."""
+
+    version: Version
+
+    _sentence = "what is stored as {name!r} in {place} has expired"
+
+
+class Results:
+    """The results of one function.
+
+    Parameters
+    ----------
+    entries : Entries
+        The store.
+    expires : Expires
+        How long a result is fresh.
+    memory_nbytes : int
+        For how many bytes of results there is room in memory; 0 for none.
+    clock : callable
+        Returns POSIX seconds.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        *,
+        expires: Expires,
+        memory_nbytes: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.entries = entries
+        self.memory = Memory(memory_nbytes) if memory_nbytes else None
+        self._expires = expires
+        self._clock = clock
+        self._read = entries.storage.read
+        self._decode = entries.codec.decode
+        self._place = entries.place
+
+    def recall(self, key: object) -> Held | None:
+        """Return what memory holds under a key, if it is fresh."""
+        if self.memory is None:
+            return None
+        held = self.memory.get(key)
+        if held is None or (held.until is not _FOR_EVER and held.until <= self._clock()):
+            return None
+        return held
+
+    def value_of(self, held: Held) -> Any:
+        """Return the value of what is held, the caller's own."""
+        if held.entry is None:
+            return held.value
+        owner = _new(Owner, (held.where.text, held.where.text, self._place))
+        return self._decode(held.entry, owner).value
+
+    def load(self, where: KeyName, key: object = None) -> Decoded:
+        """Return a result from the store; hold it in memory under `key`, if one is given.
+
+        Raises
+        ------
+        BlobNotFound
+            If there is none; `Expired` if it isn't fresh.
+        CorruptEntry, UntrustedPickle, UnloadableValue, BackendError
+            As for an entry.
+        """
+        blob = self._read(where.name)
+        owner = _new(Owner, (where.text, where.text, self._place))
+        until = _FOR_EVER if self._expires is None else self._until(where, blob, owner)
+        found = self._decode(blob, owner)
+        if key is not None and self.memory is not None:
+            self._hold(key, where, found, blob, until)
+        return found
+
+    def save(
+        self,
+        where: KeyName,
+        value: object,
+        *,
+        seconds: float,
+        about: Mapping[str, Any],
+        expect: Expectation | Version,
+        key: object = None,
+    ) -> None:
+        """Store a result; hold it in memory under `key`, if one is given.
+
+        Somebody else's result that came first, instead of what `expect` says, stays: all who
+        read it see one.
+        """
+        extra = dict(about)
+        until = _FOR_EVER
+        if self._expires is not None:
+            fresh = fresh_seconds(self._expires(value)) if callable(self._expires) else self._expires
+            if fresh is not None:
+                until = self._clock() + fresh
+            if callable(self._expires):
+                extra["until"] = until
+        entries = self.entries
+        chunks = entries.encode(where.text, where, value, cost_seconds=seconds, extra=extra)
+        if not entries.storage.can_compare_and_swap:
+            expect = ANY
+        try:
+            entries.storage.write(where.name, chunks, expect=expect)
+        except VersionConflict:
+            return
+        if key is None or self.memory is None:
+            return
+        if is_immutable(value):
+            self.memory.put(key, Held(where, value, None, seconds, until))
+        elif sum(map(len, chunks)) <= _MOST_HELD_NBYTES:
+            self.memory.put(
+                key, Held(where, None, Bytes(b"".join(chunks), is_private=True), seconds, until)
+            )
+
+    def forget_held(self, where: KeyName) -> None:
+        """Let memory hold nothing of a result."""
+        if self.memory is not None:
+            self.memory.forget(where)
+
+    def forget(self, where: KeyName) -> bool:
+        """Remove a result; return whether the store had it."""
+        self.forget_held(where)
+        return self.entries.storage.remove(where.name)
+
+    def clear(self, prefix: str) -> int:
+        """Remove all results under a prefix; return how many the store had."""
+        if self.memory is not None:
+            self.memory.clear()
+        names = [where.name for where, _ in self.entries.names(prefix)]
+        self.entries.storage.remove_many(names)
+        return len(names)
+
+    def _until(self, where: KeyName, blob: Blob, owner: Owner) -> float:
+        about = self.entries.codec.metadata(blob.buffer, owner)
+        if callable(self._expires):
+            until = float(about.extra.get("until", _FOR_EVER))
+        else:
+            assert self._expires is not None
+            until = about.created + self._expires
+        if until <= self._clock():
+            raise Expired(name=where.name, place=self._place, version=blob.version)
+        return until
+
+    def _hold(self, key: object, where: KeyName, found: Decoded, blob: Blob, until: float) -> None:
+        assert self.memory is not None
+        data = blob.buffer
+        if is_immutable(found.value):
+            self.memory.put(key, Held(where, found.value, None, found.cost_seconds, until))
+        elif type(data) is bytes and len(data) <= _MOST_HELD_NBYTES:
+            held = Bytes(data, is_private=blob.is_private)
+            self.memory.put(key, Held(where, None, held, found.cost_seconds, until))
