@@ -19,7 +19,7 @@ from persicache.storage.draft import DRAFT_PREFIX, OLD_DRAFT_SECONDS, is_abandon
 from persicache.storage.failure import failure
 from persicache.storage.file_blob import Facts, FileBlob
 from persicache.storage.files import READ_FLAGS, Files, irregular, unlink_at
-from persicache.storage.folders import Folders, is_private, sync_folder
+from persicache.storage.folders import Folders, is_private, make_folders, sync_folder
 from persicache.storage.loops import read_each, read_each_changed
 from persicache.storage.names import check_name, check_prefix
 from persicache.storage.walk import walk
@@ -222,6 +222,48 @@ class LocalStorage:
 
     def close(self) -> None:
         self._folders.forget()
+
+    def share(self, name: str, into: LocalStorage) -> bool:
+        """Give another place a blob under its name, too, without a copy; return whether that was done.
+
+        It is not done if there is a blob of that name, or where the blob would be less safe. Neither
+        place notices when the other replaces or removes it.
+
+        Parameters
+        ----------
+        name : str
+            Of a blob here.
+        into : LocalStorage
+            The other place; it must be on the same filesystem.
+        """
+        check_name(name)
+        if into.is_durable > self.is_durable or self._identify is None:
+            return False  # without a version of its own, it would seem to be a new one
+        folder, _, last = name.rpartition("/")
+        try:
+            with (
+                self._folders.entered(folder) as here,
+                into._folders.entered(folder, make=True, durable=into.is_durable) as there,
+            ):
+                if there.fd is None:
+                    make_folders(there.directory, durable=into.is_durable)
+                status = os.stat(here.path(last), dir_fd=here.fd, follow_symlinks=False)
+                # Others who can write to the file would change it for both.
+                if not self._is_private_file(status, name) or not into.is_private_for(name):
+                    return False
+                # Race: it fails if the name is taken, so it needs no lock.
+                os.link(
+                    here.path(last),
+                    there.path(last),
+                    src_dir_fd=here.fd,
+                    dst_dir_fd=there.fd,
+                    follow_symlinks=False,
+                )
+        except OSError:
+            return False
+        with into._trouble(f"write {name!r}"):
+            into._sync([name])
+        return True
 
     def sweep(self, *, older_than_seconds: float = OLD_DRAFT_SECONDS) -> int:
         """Remove the drafts that killed writers left behind; return how many.
