@@ -1099,3 +1099,124 @@ def test_what_a_killed_process_left_is_swept(monkeypatch, tmp_path):
         assert sweep() == 1
         assert not left.exists()
         assert dict(mine) == {"a": 1, "b": 2}
+
+
+# One file for two dictionaries
+
+
+def files_of(c):
+    """Return the entries of a place by what they hold."""
+    folder = c._place._directory.path if c._place.is_private else c._place._mapping.url
+    return {path.stat().st_ino: path for path in Path(folder).glob("*.pc")}
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_update_has_the_files_of_another_and_each_outlives_the_other(tmp_path, is_given):
+    def new(name, **options):
+        return SpillDict(available_memory=3000, spill_to=tmp_path / name if is_given else None, **options)
+
+    other = new("other", data={i: array(i) for i in range(9)})
+    other.flush()
+    last = other.in_memory
+    before = other.stats
+    with new("mine") as c:
+        c.update(other)
+        shared = files_of(c).keys() & files_of(other).keys()
+        assert len(shared) == 9 - len(last) == 7
+        assert all(path.stat().st_nlink == 2 for path in files_of(c).values())
+        # Nothing was read or written, and nobody had to leave.
+        assert c.stats.spilled_nbytes == other.stats.spilled_nbytes - before.spilled_nbytes == 0
+        assert other.stats.misses == c.stats.misses == 0
+        assert c.in_memory == other.in_memory == last
+        other[0] = "changed"
+        other.spill(0)
+        del other[1]
+        c[2] = "mine"
+        c.spill(2)
+        assert (other[2] == 2).all()
+        other.drop()
+        assert {i: c[i][0] for i in range(9) if i != 2} == {i: float(i) for i in range(9) if i != 2}
+        assert c[2] == "mine"
+        again = new("again", data=c)
+        c.drop()
+    assert again[0][0] == 0
+    again.close()
+
+
+def test_a_persisted_dictionary_is_taken_over_by_its_files(tmp_path):
+    d = PersiDict(tmp_path / "d")
+    d.update({i: array(i) for i in range(9)})
+    with unit(2, spill_to=tmp_path / "c", data=d) as c:
+        assert c.in_memory == set()
+        assert {path.stat().st_nlink for path in files_of(c).values()} == {2}
+        d.clear()
+        assert c[8][0] == 8.0
+    assert len(PersiDict(tmp_path / "c")) == 9
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"durable": False},
+        {"signing_key": "secret"},
+        {"compression": "zstd"},
+        {"namespace": "other"},
+        {"format": "pickle"},
+        {"url": "memory://spilled-elsewhere"},
+    ],
+)
+def test_where_files_can_not_be_shared_values_are_written(tmp_path, other):
+    d = PersiDict(**{"url": tmp_path / "d"} | other)
+    d.update({i: array(i) for i in range(4)})
+    with SpillDict(d, available_memory=2000, spill_to=tmp_path / "c") as c:
+        assert [float(c[i][0]) for i in range(4)] == [0, 1, 2, 3]
+        c.flush()
+        assert {path.stat().st_nlink for path in files_of(c).values()} == {1}
+    d.clear()
+
+
+def test_files_that_others_can_write_to_are_not_shared(tmp_path):
+    d = PersiDict(tmp_path / "d")
+    d[0] = array(0)
+    (path,) = (tmp_path / "d").glob("*.pc")
+    path.chmod(0o666)
+    with SpillDict(d, spill_to=tmp_path / "c") as c:
+        assert path.stat().st_nlink == 1
+        assert c[0][0] == 0
+
+
+def test_a_file_that_came_back_is_not_taken_away_with_the_old_one():
+    with unit(1) as a, unit(1) as b:
+        a.update({0: "a", 1: "b"})
+        b.update(a)
+        a.clear()
+        a.update(b)
+        b.update(a)
+        b.clear()
+        assert a[0] == "a"
+        b.update(a)
+        a.drop()
+        assert dict(b) == {0: "a", 1: "b"}
+
+
+def test_two_that_take_over_each_others_values_at_once_end():
+    with unit(1) as a, unit(1) as b:
+        a.update({i: i for i in range(50)})
+        b.update({i: i for i in range(50)})
+        threads = [threading.Thread(target=x.update, args=(y,)) for x, y in ((a, b), (b, a)) * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert dict(a) == dict(b) == {i: i for i in range(50)}
+
+
+def test_what_only_passes_takes_no_room_where_it_comes_from(tmp_path):
+    with unit(2) as other, unit(9, spill_to=CountingDict()) as c:
+        other.update({i: i for i in range(9)})
+        before = other.in_memory
+        c.update(other)
+        assert other.in_memory == before
+        assert c.in_memory == set(range(9))
+        c.update(c)
+        assert dict(c) == dict(other)

@@ -11,10 +11,12 @@ import sys
 import tempfile
 import time
 import weakref
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 from persicache.mappings.persidict import PersiDict
+from persicache.mappings.spill_link import link
 
 __all__ = ["Directory", "sweep"]
 
@@ -23,6 +25,8 @@ _PREFIX: Final = "persicache-spill-"
 _OWNED: Final = ".owned"
 #: Whoever made it has locked it by then.
 _YOUNG_SECONDS: Final = 60.0
+#: So many of the bits of a name count within a directory.
+_NAME_BITS: Final = 40
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -33,12 +37,16 @@ class Directory:
     """
 
     _has_swept = False
+    _serials = count()
 
     def __init__(self) -> None:
         if not Directory._has_swept:
             Directory._has_swept = True
             sweep()
         self._pid = os.getpid()
+        self._serial = next(Directory._serials)
+        self._names = count(self._serial << _NAME_BITS)
+        self._shared_names: set[int] = set()
         self.path = tempfile.mkdtemp(prefix=_PREFIX)
         fd = os.open(f"{self.path}/{_OWNED}", _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
         with contextlib.suppress(OSError):  # without locks, nobody sweeps
@@ -50,6 +58,20 @@ class Directory:
         process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
         if process is not None and util is not None and process.parent_process() is not None:
             util.Finalize(self, self.remove, exitpriority=0)
+
+    def new_name(self) -> int:
+        """Return a name for a copy, that no other directory of this process has, had or gives."""
+        return next(self._names)
+
+    def share(self, name: int, into: Directory) -> bool:
+        """Let another directory have a copy, too, by a hard link; return whether that was done."""
+        # Race: what was there before may still be about to be removed, or be removed twice.
+        if name >> _NAME_BITS == into._serial or name in into._shared_names:
+            return False
+        if not link(name, self.values, into.values):
+            return False
+        into._shared_names.add(name)
+        return True
 
     @property
     def is_mine(self) -> bool:

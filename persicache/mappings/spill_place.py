@@ -10,7 +10,6 @@ import tempfile
 import threading
 from collections.abc import Hashable, Iterable, MutableMapping
 from contextlib import AbstractContextManager
-from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 from persicache.errors import BackendError, PersicacheError, UnencodableValue
@@ -18,6 +17,7 @@ from persicache.mappings.conditions import Joker
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.persidict import PersiDict
 from persicache.mappings.spill_directory import Directory
+from persicache.mappings.spill_link import link
 
 __all__ = ["Copy", "GivenPlace", "PrivatePlace", "SpillPlace"]
 
@@ -51,6 +51,12 @@ class SpillPlace(Protocol):
 
     def read(self, key: Hashable, copy: Copy) -> Any:
         """Return the value of a copy."""
+
+    def link(self, copy: Copy, source: SpillPlace) -> Copy | None:
+        """Have the very file of a copy in another place, whose key has none here.
+
+        Return the copy here; None where that can't be done.
+        """
 
     def remove(self, copy: Copy) -> None:
         """Remove a copy, without reading it; nothing if it is gone already."""
@@ -118,6 +124,15 @@ class GivenPlace:
         with self._guard:
             return self._mapping[copy.name]
 
+    def link(self, copy: Copy, source: SpillPlace) -> Copy | None:
+        if not isinstance(source, GivenPlace):
+            return None  # in a private place, names are not keys
+        here, there = source._mapping, self._mapping  # noqa: SLF001 - its own kind
+        is_linked = (
+            isinstance(here, PersiDict) and isinstance(there, PersiDict) and link(copy.name, here, there)
+        )
+        return Copy(None, copy.name) if is_linked else None
+
     def remove(self, copy: Copy) -> None:
         if isinstance(self._mapping, PersiDict):
             self._mapping.discard(copy.name)
@@ -155,13 +170,12 @@ class PrivatePlace:
     def __init__(self) -> None:
         self._directory: Directory | None = None
         self._making = ForkLock()
-        self._names = count()
 
     def write(self, key: Hashable, value: Any, *, old: Copy | None) -> Copy:  # noqa: ARG002 - the protocol's
         if isinstance(value, Joker):
             raise UnencodableValue(key=key, reason=f"{value!r} is an instruction to a place, not a value")
         directory = self._own_directory()
-        copy = Copy(directory, next(self._names))
+        copy = Copy(directory, directory.new_name())
         directory.values[copy.name] = value
         return copy
 
@@ -178,6 +192,12 @@ class PrivatePlace:
             raise BackendError(
                 place=copy.directory.path, action=f"read the value of {key!r}", cause=cause
             ) from None
+
+    def link(self, copy: Copy, source: SpillPlace) -> Copy | None:  # noqa: ARG002 - the copy says it all
+        if copy.directory is None:
+            return None  # what has keys of its own could be taken for another's
+        directory = self._own_directory()
+        return Copy(directory, copy.name) if copy.directory.share(copy.name, directory) else None
 
     def remove(self, copy: Copy) -> None:
         if copy.directory is not None and copy.directory.is_mine:

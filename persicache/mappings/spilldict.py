@@ -20,6 +20,7 @@ from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
 from persicache.mappings.html import shown, summary
+from persicache.mappings.persidict import PersiDict
 from persicache.mappings.spill_item import NOWHERE, Item
 from persicache.mappings.spill_place import Copy, GivenPlace, PrivatePlace, SpillPlace
 from persicache.mappings.spill_room import Room
@@ -239,6 +240,11 @@ class SpillDict(MutableMapping[Any, V]):
         value = self._get(key)
         return copy.deepcopy(value) if self._hands_out_copies else value
 
+    def _peek(self, key: Hashable) -> V:
+        """Return a value that is on its way to somewhere else, so that it takes nobody's room here."""
+        value = self._get(key, keeps=False)
+        return copy.deepcopy(value) if self._hands_out_copies else value
+
     def __setitem__(self, key: Hashable, value: V) -> None:
         self._set(key, value)
 
@@ -341,6 +347,10 @@ class SpillDict(MutableMapping[Any, V]):
     def update(self, other: Any = (), /, *, overwrite: bool = True, **more: V) -> None:  # type: ignore[override]
         """Set the items of a mapping, of an object with keys(), or of pairs.
 
+        What another SpillDict, or a PersiDict, has in a file is not read or written where this one
+        can have the same file: in local directories of one filesystem, both private or both
+        given, for a key that a given place does not have yet. It is on disk then, not in memory.
+
         Parameters
         ----------
         other : mapping or iterable of (key, value), optional
@@ -353,8 +363,9 @@ class SpillDict(MutableMapping[Any, V]):
         if isinstance(other, Mapping) or hasattr(other, "keys"):
             for key in other.keys():  # noqa: SIM118 - not all are mappings
                 # One after the other is read, and not what wouldn't be set.
-                if overwrite or key not in self:
-                    self._set(key, other[key], if_absent=not overwrite)
+                if (overwrite or key not in self) and not self._link(key, other, overwrite=overwrite):
+                    value = other._peek(key) if isinstance(other, SpillDict) else other[key]  # noqa: SLF001 - its own kind
+                    self._set(key, value, if_absent=not overwrite)
         else:
             for key, value in other:
                 self._set(key, value, if_absent=not overwrite)
@@ -436,7 +447,7 @@ class SpillDict(MutableMapping[Any, V]):
 
     # A key's value. Copies are read, written and removed outside the lock, by one thread a key.
 
-    def _get(self, key: Hashable) -> V:
+    def _get(self, key: Hashable, *, keeps: bool = True) -> V:
         is_told = self._on_miss is None
         while True:
             with self._lock:
@@ -454,9 +465,11 @@ class SpillDict(MutableMapping[Any, V]):
                 continue
             with self._ending(key):
                 value, is_its = self._read(key, item)
-                if is_its:  # who waits for it takes it from here, rather than to read it again
+                if is_its and keeps:  # who waits for it takes it from here, rather than to read it again
                     item.passing = value
             if is_its:
+                if not keeps:
+                    return value
                 try:
                     self._keep(item, value)
                 finally:
@@ -519,6 +532,46 @@ class SpillDict(MutableMapping[Any, V]):
             if failure is not None:
                 self._pin(new, failure)
         return orphan
+
+    def _link(self, key: Hashable, other: object, *, overwrite: bool) -> bool:
+        """Set a key to what another has on disk only, by having the same file; return whether it is set."""
+        if other is self:
+            return True
+        if not isinstance(other, (SpillDict, PersiDict)):
+            return False
+        while True:
+            with self._lock:
+                # In a given place a key has one name, and a link can't take it from an older file.
+                if key in self._open_items() and not (overwrite and self._place.is_private):
+                    return False
+                if self._begin(key):
+                    break
+        new = Item(key, is_clean=True)
+        with self._ending(key):
+            if isinstance(other, SpillDict):
+                other._lend(key, new, self._place)  # noqa: SLF001 - its own kind
+            else:
+                new.copy = self._place.link(Copy(None, key), GivenPlace(other))
+            if new.copy is None:
+                return False
+            with self._lock:
+                old = self._items.get(key)
+                is_late = old is not None and not overwrite  # Race: set meanwhile
+                orphan = new.copy if is_late else self._replace(old, new)
+        self._discard(key, orphan)
+        return True
+
+    def _lend(self, key: Hashable, new: Item, place: SpillPlace) -> None:
+        """Let an item of another dictionary have the copy of a key, if the value isn't in memory."""
+        with self._lock:
+            item = self._open_items().get(key)
+            # Race: who waited here, holding a key of the other, could wait for one who waits for that.
+            if item is None or item.is_in_memory or self._is_busy(key) or not self._begin(key):
+                return
+        with self._ending(key):
+            assert item.copy is not None
+            new.copy = place.link(item.copy, self._place)
+            new.weight, new.cost_seconds = item.weight, item.cost_seconds
 
     def _take(self, key: Hashable, *, reads: bool) -> Any:
         """Remove a key; return its value if that is wanted, or in memory."""
