@@ -103,16 +103,37 @@ def persistent_memoize(
     store : str or path-like, optional
         Where the results lie: a directory, ``s3://bucket/prefix``, any fsspec URL. By default
         a directory in the user's cache.
-    ignore : iterable of str, optional
+    ignore : str or iterable of str, optional
         Parameters that don't change the result, such as ``verbose``.
+    key : callable, optional
+        A function with the same parameters. It is called with the arguments, defaults included,
+        and what it returns stands for them all: ``key=lambda path: Path(path).read_bytes()``.
     version : object, optional
         Part of the key: change it to make all results new.
+    depends_on : iterable, optional
+        What else the results depend on: functions and classes, with their code; files, given as
+        `pathlib.Path`, with their content; all else as a value.
     code : {"deep", "own", "off"}, default "deep"
         Which code is part of the key: the function's and all that it reaches, the function's
         alone, or none.
+    expires : float, str, timedelta or callable, optional
+        How long a result is fresh: seconds, ``"90 s"``, ``"15 min"``, ``"1 h"``, ``"7 days"``; or
+        a function from a result to one of these. By default for ever.
+    memory : int, float, str or None, default "64 MiB"
+        How much memory holds the results of this function that were stored or read last, so
+        that the store is not even asked for them: bytes, a text, or a share of the machine's
+        memory. None for none: then every hit sees at once what other processes did to the store.
+    single_flight : bool, default True
+        Whether of several equal calls at one time, in threads, tasks, processes or on other
+        hosts, one computes and the others wait for its result.
+    cache_exceptions : type or iterable of types, optional
+        Exceptions that are results too: stored, and raised again.
     on_error : {"warn", "raise"}, default "warn"
         Whether trouble with the store is a warning, once a kind, and the call is computed; or
         an error. A damaged entry is always replaced.
+    record_args : bool, default True
+        Whether an entry says, in a few characters each, which arguments it is for; turn it off
+        where arguments are secrets.
     durable : bool, default False
         Whether a stored result survives a power cut: without it one may have to be computed
         again.
@@ -123,13 +144,15 @@ def persistent_memoize(
     -------
     MemoizedFunction
         The function, which now has verbs: ``f.lookup(...)``, ``f.contains(...)``,
-        ``f.forget(...)``, ``f.clear()``, ``f.stats()``.
+        ``f.refresh(...)``, ``f.forget(...)``, ``f.put(result, ...)``, ``f.clear()``,
+        ``f.stats()``. A coroutine function is still one, and generator functions are still
+        generator functions, whose items are stored when all were taken.
 
     Raises
     ------
     TypeError
-        If what is decorated is not a plain function.
-    ValueError
+        If what is decorated is no function.
+    TypeError, ValueError
         If an option makes no sense.
 
     Notes
