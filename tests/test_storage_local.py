@@ -397,6 +397,12 @@ def test_a_repeated_link_is_recognised_by_its_count(root, monkeypatch):
     assert storage.version("a") == version
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="takes a folder that nothing goes into")
+def test_where_no_directory_can_be_made_is_an_error():
+    with pytest.raises(BackendError, match="in /proc/persicache/b: FileNotFoundError"):
+        open_storage("/proc/persicache/b").write("a", [b"1"])
+
+
 @pytest.mark.parametrize("expect", [ANY, ABSENT], ids=str)
 def test_a_directory_removed_before_the_file_has_a_name_is_made_again(root, expect):
     storage = open_storage(root, durable=False)

@@ -18,6 +18,7 @@ _PRIVATE_MODE = 0o700
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _NO_MODES: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _ENTER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_TRIES: Final = 5
 _KNOWN_SECONDS: Final = 0.1  # in which only a loop asks twice
 _MOST_KNOWN: Final = 4096
 _new: Final = tuple.__new__  # a third of the time of Spot(...), on the path of every set
@@ -36,14 +37,17 @@ def make_folders(path: str, *, durable: bool = False) -> None:
         Whether the new folders survive a power cut.
     """
     parent = os.path.dirname(path)
-    try:
-        os.mkdir(path, _PRIVATE_MODE)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        make_folders(parent, durable=durable)
-        make_folders(path, durable=durable)
-        return
+    for n_tries_left in reversed(range(_TRIES)):
+        try:
+            os.mkdir(path, _PRIVATE_MODE)
+            break
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            # Race: somebody may remove the empty parent again; but in /proc nothing goes into it.
+            if not n_tries_left:
+                raise
+            make_folders(parent, durable=durable)
     set_mode(path, _PRIVATE_MODE)
     if durable:
         sync_folder(parent)
