@@ -3,63 +3,82 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["parts_of_frame"]
+from persicache.mappings.weigh_memory import Opaque
 
-#: Of wider frames as many columns, spread evenly, are looked at.
-MAX_COLUMNS: Final = 400
+__all__ = ["is_frame", "parts_of_frame"]
 
-
-class _Opaque:
-    """Memory that has a size, and no parts."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __sizeof__(self) -> int:
-        return self._size
+#: Of more columns of a type as many, spread evenly, are looked at.
+MAX_COLUMNS: Final = 50
+#: Types of columns that are told apart.
+MAX_DTYPES: Final = 4
 
 
-def parts_of_frame(value: Any) -> list[Any] | None:
-    """Return what `value` is made of: arrays, indexes, and memory of a known size.
+def is_frame(cls: type) -> bool:
+    """Return whether a class is that of a frame, a series or an index."""
+    pandas: Any = sys.modules.get("pandas")
+    # hasattr: while it is imported
+    return hasattr(pandas, "DataFrame") and issubclass(cls, (pandas.DataFrame, pandas.Series, pandas.Index))
 
-    None if it is nothing of pandas. Arrays are views of what the frame holds, not copies.
+
+def parts_of_frame(frame: Any) -> Iterator[tuple[list[Any], float]]:
+    """Yield what a frame is made of, and how many like them each of these stands for.
+
+    That is arrays, indexes, and memory of a known size. Arrays are views of what the frame holds,
+    not copies.
     """
-    pandas = sys.modules.get("pandas")
-    if pandas is None or not hasattr(pandas, "DataFrame"):  # hasattr: while it is imported
-        return None
-    if isinstance(value, pandas.DataFrame):
-        return [value.index, value.columns, *_columns(value, pandas)]
-    if isinstance(value, pandas.Series):
-        return [value.index, *_column(value, pandas)]
-    if isinstance(value, pandas.RangeIndex):
-        return []
-    if isinstance(value, pandas.MultiIndex):
-        return [*value.levels, *value.codes]
-    if isinstance(value, pandas.Index):
-        return _column(value, pandas)
-    return None
+    pandas: Any = sys.modules["pandas"]
+    if isinstance(frame, pandas.Index):
+        yield list(_parts_of_index(frame, pandas)), 1.0
+        return
+    yield [frame.index, frame.attrs], 1.0
+    if isinstance(frame, pandas.Series):
+        yield _column(frame, pandas), 1.0
+        return
+    yield [frame.columns], 1.0
+    for places in _alike(frame):
+        some = places[:: -(-len(places) // MAX_COLUMNS)]
+        yield [part for i in some for part in _column(frame.iloc[:, i], pandas)], len(places) / len(some)
 
 
-def _columns(frame: Any, pandas: Any) -> list[Any]:
-    n = frame.shape[1]
-    seen = range(0, n, max(1, -(-n // MAX_COLUMNS)))
-    columns = [frame.iloc[:, i] for i in seen]
-    parts = [part for column in columns for part in _column(column, pandas)]
-    if len(seen) < n:
-        parts.append(_Opaque(sum(column.nbytes for column in columns) * (n - len(seen)) // len(seen)))
-    return parts
+def _alike(frame: Any) -> list[list[int]]:
+    """Return the places of columns of the same type."""
+    if frame.shape[1] <= MAX_COLUMNS:
+        return [list(range(frame.shape[1]))] if frame.shape[1] else []
+    alike: dict[Any, list[int]] = {}
+    for i, dtype in enumerate(frame.dtypes.to_numpy()):
+        # By what the type is called: there may be one for each column, as of categories.
+        name = type(dtype) if len(alike) < MAX_DTYPES or type(dtype) in alike else None
+        alike.setdefault(dtype.kind if isinstance(dtype, np.dtype) else name, []).append(i)
+    return list(alike.values())
+
+
+def _parts_of_index(index: Any, pandas: Any) -> Iterator[Any]:
+    if isinstance(index, pandas.MultiIndex):
+        yield from index.levels
+        yield from index.codes
+    elif not isinstance(index, pandas.RangeIndex):
+        yield from _column(index, pandas)
+    # What it has made to look things up: a table, which tells its size, and what it was made of.
+    # To ask for it otherwise would make it.
+    made = getattr(index, "_cache", None)
+    if isinstance(made, dict):
+        yield made
+        yield getattr(made.get("_engine"), "values", None)
 
 
 def _column(column: Any, pandas: Any) -> list[Any]:
     dtype = column.dtype
     if isinstance(dtype, np.dtype):
         return [column.to_numpy(copy=False)]
+    if isinstance(dtype, pandas.CategoricalDtype):
+        return [dtype.categories, column.array.codes]
     if isinstance(dtype, pandas.StringDtype) and dtype.storage == "python":
         return [column.to_numpy(dtype=object, copy=False)]
-    if isinstance(dtype, pandas.CategoricalDtype):
-        return [dtype.categories, _Opaque(int(column.array.codes.nbytes))]
-    return [_Opaque(int(column.array.nbytes))]
+    if isinstance(dtype, (pandas.StringDtype, pandas.ArrowDtype)):
+        return [column.array.__arrow_array__()]  # the one that it holds
+    return [Opaque(int(column.array.nbytes))]
