@@ -4,6 +4,8 @@ import contextlib
 import copy
 import dataclasses
 import gc
+import io
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -25,6 +27,7 @@ from test import mapping_tests
 
 from persicache import KEEP_CURRENT, BackendError, PersicacheWarning, PersiDict, SpillDict, nbytes
 from persicache.mappings.budget import parse_nbytes
+from persicache.mappings.progress import progress
 from persicache.mappings.spill_directory import sweep
 
 KIB = 1024
@@ -1220,3 +1223,61 @@ def test_what_only_passes_takes_no_room_where_it_comes_from(tmp_path):
         assert c.in_memory == set(range(9))
         c.update(c)
         assert dict(c) == dict(other)
+
+
+# How far it has come
+
+
+def test_a_flush_tells_how_far_it_has_come():
+    told = []
+    with SpillDict({i: "x" * i for i in range(1, 5)}, available_memory=20, weigh=len) as c:
+        c.spill(4)
+        c.flush(progress=lambda done, total: told.append((done, total)))
+        assert told == [(1, 6), (3, 6), (6, 6)]
+        c.flush(progress=lambda *_: told.clear())
+        assert told  # there was nothing to do
+
+
+def test_a_flush_can_be_called_off_and_gone_on_with():
+    def no(*_):
+        raise TimeoutError
+
+    with unit(9) as c:
+        c.update({i: i for i in range(9)})
+        with pytest.raises(TimeoutError):
+            c.flush(progress=no)
+        assert c.stats.spilled_nbytes == 1
+        with pytest.raises(TypeError, match="progress must be a bool, a function or None, not 'yes'"):
+            c.flush(progress="yes")
+        c.flush(progress=False)
+        assert c.stats.spilled_nbytes == 9
+
+
+@pytest.mark.parametrize("option", [None, False, True])
+def test_a_line_says_how_far_a_flush_has_come(capsys, option):
+    with SpillDict({i: array(i) for i in range(4)}, weigh=lambda v: v.nbytes) as c:
+        c.flush(progress=option)
+    assert ("flush: 4.0 KiB of 4.0 KiB" in capsys.readouterr().err) == bool(option)
+
+
+@pytest.mark.parametrize("has_rich", [True, False])
+def test_a_terminal_shows_a_bar_of_what_takes_long(monkeypatch, has_rich):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    if not has_rich:
+        monkeypatch.setitem(sys.modules, "rich", None)
+    shown = {}
+    for seconds in (0.1, 1.1):
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        times = itertools.count(0, seconds)
+        with progress(
+            None, title="flush", total_nbytes=4096, clock=lambda times=times: next(times)
+        ) as advance:
+            for _ in range(4):
+                advance(1024)
+        shown[seconds] = sys.stderr.getvalue()
+    assert shown[0.1] == ""
+    assert ("4.0/4.0 KiB" if has_rich else "flush: 4.0 KiB of 4.0 KiB") in shown[1.1]

@@ -191,7 +191,12 @@ class SpillMachine(RuleBasedStateMachine):
     @rule(items=st.dictionaries(keys, values, max_size=5), overwrite=st.booleans())
     def update(self, items, overwrite):
         wanted = {**self.model, **items} if overwrite else {**items, **self.model}
-        if self.attempt(lambda: self.c.update(items, overwrite=overwrite)):
+        self.keep_what_was_set(
+            wanted, worked=self.attempt(lambda: self.c.update(items, overwrite=overwrite))
+        )
+
+    def keep_what_was_set(self, wanted, *, worked):
+        if worked:
             self.model = wanted
             return
         self.place.recover()
@@ -200,6 +205,18 @@ class SpillMachine(RuleBasedStateMachine):
         for key, value in found.items():  # each was set or not
             assert value in [self.model.get(key), wanted.get(key)]
         self.model = found
+
+    @rule(items=st.dictionaries(keys, storable, max_size=5), overwrite=st.booleans())
+    def take_over(self, items, overwrite):
+        """As `update`, from another one, whose files it can have."""
+        wanted = {**self.model, **items} if overwrite else {**items, **self.model}
+        spill_to = None if self.spill_to is None else self.folder / "other"
+        with SpillDict(items, available_memory=1, spill_to=spill_to, weigh=weigh) as other:
+            other.flush()
+            other.evict()
+            worked = self.attempt(lambda: self.c.update(other, overwrite=overwrite))
+            other.drop()
+        self.keep_what_was_set(wanted, worked=worked)
 
     @rule()
     def evict(self):

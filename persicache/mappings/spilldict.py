@@ -21,6 +21,8 @@ from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
 from persicache.mappings.html import shown, summary
 from persicache.mappings.persidict import PersiDict
+from persicache.mappings.progress import ProgressOption
+from persicache.mappings.progress import progress as show_progress
 from persicache.mappings.spill_item import NOWHERE, Item
 from persicache.mappings.spill_place import Copy, GivenPlace, PrivatePlace, SpillPlace
 from persicache.mappings.spill_room import Room
@@ -388,10 +390,28 @@ class SpillDict(MutableMapping[Any, V]):
                     self._room.leave(item)
             self._forget_all()
 
-    def flush(self) -> None:
-        """Store every value that is in memory only, so that another process can open the place."""
-        for key in self:
-            self._store(key)
+    def flush(self, *, progress: ProgressOption = None) -> None:
+        """Store every value that is in memory only, so that another process can open the place.
+
+        Parameters
+        ----------
+        progress : bool or callable, optional
+            Whether to show a bar; or a function to be called with the bytes stored so far, and in
+            all, as the values weigh. By default a bar is shown on a terminal or in a notebook, if
+            it takes more than two seconds.
+        """
+        with self._lock:
+            waiting = [
+                (key, item.weight)
+                for key, item in self._open_items().items()
+                if not (item.is_clean or item.is_pinned)
+            ]
+        with show_progress(
+            progress, title="flush", total_nbytes=sum(each for _, each in waiting)
+        ) as advance:
+            for key, weight in waiting:
+                self._store(key)
+                advance(weight)
         self._place.flush()
 
     def close(self) -> None:
