@@ -16,6 +16,8 @@ from persicache.storage.blob import (
 )
 from persicache.storage.contents import MAP_FROM_NBYTES
 from persicache.storage.identity import place_identity
+from persicache.storage.lease import Lease, Leases
+from persicache.storage.lease_open import open_leases
 from persicache.storage.names import check_name
 from persicache.storage.null import NullStorage
 from persicache.storage.open import open_storage
@@ -31,11 +33,14 @@ __all__ = [
     "Identify",
     "Known",
     "LateHead",
+    "Lease",
+    "Leases",
     "LoadedBlob",
     "NullStorage",
     "Storage",
     "Version",
     "check_name",
+    "open_leases",
     "open_storage",
     "place_identity",
 ]

@@ -45,6 +45,9 @@ def let_go(fd: int) -> None:
             return
         _held.discard(fd)
         # Race: closing alone leaves the lock to a child being forked and not yet executing.
-        with contextlib.suppress(OSError):
+        try:  # a third of the time of contextlib.suppress
             fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
