@@ -640,6 +640,9 @@ def test_calls():
     several = [
         *((b"", names, (1, 2)), (b"a", names, (1, 2)), (b"", names, (2, 1)), (b"", ("x", "z"), (1, 2))),
         *((b"", ("x",), (1,)), ((b"", 1), names, (1, 2)), (b"", names, ((1,), 2)), (b"", (), ())),
+        # Long ones are digested in another way.
+        *((b"", names, ("a" * 5000, 2)), (b"a", names, ("a" * 5000, 2)), (b"", names, ("a" * 5001, 2))),
+        *((b"", names, ("a" * 5000, 3)), (b"", names, (2, "a" * 5000))),
     ]
     assert len(set(itertools.starmap(call, several))) == len(several)
     with pytest.raises(UndigestibleValue, match=r"argument 'y'\[0\]"):

@@ -88,8 +88,9 @@ def test_classes_never_count_as_one(use):
 
 
 def test_what_an_abstract_class_only_knows_of_is_not_derived():
-    class Named(metaclass=abc.ABCMeta):
-        pass
+    class Named(abc.ABC):
+        @abc.abstractmethod
+        def rename(self): ...
 
     class Known(Handle):
         pass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from persicache.keys.coloring import color
 from persicache.keys.graph import CodeMode, Graph
-from persicache.keys.parts import SHORT_NBYTES, named_parts
+from persicache.keys.parts import PART_NBYTES, named_parts
 from persicache.keys.writers import seal
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Fingerprint:
             # Race: two threads find the same.
             always = {_PYTHON: seal(bytearray(_PYTHON.encode())), f'code="{self._mode}"': b""}
             self._parts = named_parts(self._nodes, ()) | {
-                name: digest[:SHORT_NBYTES] for name, digest in always.items()
+                name: digest[:PART_NBYTES] for name, digest in always.items()
             }
         return types.MappingProxyType(self._parts)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from persicache.errors import UndigestibleValue
 
 # For their writers.
 from persicache.keys import arrays, callables, containers, objects, scalars  # noqa: F401 - each fills the table
-from persicache.keys.parts import SHORT_NBYTES
-from persicache.keys.writers import EXACT, Trouble, seal, write
+from persicache.keys.parts import PART_NBYTES
+from persicache.keys.writers import EXACT, SHORT_NBYTES, Trouble, seal, write
 
 if TYPE_CHECKING:
     from persicache.keys.writers import Seen
@@ -111,11 +112,13 @@ class CallDigest:
     persicache.errors.UndigestibleValue: argument 'y'[1] can't be digested: one bare object()...
     """
 
-    __slots__ = ("_names", "_start")
+    __slots__ = ("_names", "_start", "_started")
 
     def __init__(self, salt: object, names: tuple[str, ...]) -> None:
         self._names = names
         self._start = digest((salt, names), path="the salt of the call")
+        # What all calls have in common is hashed once.
+        self._started = blake2b(self._start, digest_size=32)
 
     def __call__(self, values: tuple[object, ...]) -> bytes:
         """Return the digest of a call, 32 bytes.
@@ -130,7 +133,7 @@ class CallDigest:
         UndigestibleValue
             As for `digest`, naming the argument.
         """
-        out = bytearray(self._start)
+        out = bytearray()
         seen: Seen = {}
         index = -1
         try:
@@ -143,7 +146,11 @@ class CallDigest:
                     write(out, value, seen)
         except Exception as error:
             raise _undigestible(f"argument {self._names[index]!r}", values[index], error) from error
-        return seal(out)
+        if len(out) > SHORT_NBYTES:
+            return seal(self._start + out)
+        hasher = self._started.copy()
+        hasher.update(out)
+        return hasher.digest()
 
     def of_each(self, values: tuple[object, ...]) -> dict[str, bytes]:
         """Digest each argument alone, to tell later which of them differs.
@@ -172,7 +179,7 @@ class CallDigest:
         ['y']
         """
         named = zip(self._names, values, strict=True)
-        return {name: digest(value, path=f"argument {name!r}")[:SHORT_NBYTES] for name, value in named}
+        return {name: digest(value, path=f"argument {name!r}")[:PART_NBYTES] for name, value in named}
 
 
 def _undigestible(path: str, value: object, error: Exception) -> UndigestibleValue:

@@ -257,7 +257,6 @@ class Graph:
 
     def _attributes(self, node: Node, function: types.FunctionType) -> None:
         attributes = function.__dict__
-        self.watch.size(attributes)
         for name in sorted(attributes):
             found = self.watch.look_up(attributes, name, owner=function)
             label = f"{class_name(function)}.{name}"

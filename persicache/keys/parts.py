@@ -10,10 +10,10 @@ from persicache.keys.node import Node
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-__all__ = ["SHORT_NBYTES", "named_parts"]
+__all__ = ["PART_NBYTES", "named_parts"]
 
 #: Enough to tell parts from one another; nothing is found by these digests.
-SHORT_NBYTES: Final = 16
+PART_NBYTES: Final = 16
 
 _WEB: Final = "references"
 
@@ -52,8 +52,8 @@ def named_parts(nodes: Mapping[Hashable, Node], root: Hashable) -> dict[str, byt
         name = names.get((nodes[key].label, nodes[key].digest()))
         node.own = bytearray(nodes[key].own if name is None else b"=" + name.encode("utf-8", "replace"))
         node.references = nodes[key].references
-    parts = {name: digest[:SHORT_NBYTES] for (_, digest), name in names.items()}
-    return parts | {_WEB: color(web, root)[:SHORT_NBYTES]}
+    parts = {name: digest[:PART_NBYTES] for (_, digest), name in names.items()}
+    return parts | {_WEB: color(web, root)[:PART_NBYTES]}
 
 
 def _reached(nodes: Mapping[Hashable, Node], root: Hashable) -> list[Hashable]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from persicache.keys.origins import is_user_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
 __all__ = ["MISSING", "Watch", "contents"]
 
@@ -54,24 +54,31 @@ class Watch:
     Examples
     --------
     >>> watch, namespace = Watch(), {"rate": 2}
-    >>> watch.look_up(namespace, "rate"), watch.is_current()
-    (2, True)
+    >>> found = watch.look_up(namespace, "rate")
+    >>> watch.settle()
+    >>> watch.is_current()
+    True
     >>> namespace["rate"] = 3
     >>> watch.is_current()
     False
     """
 
-    __slots__ = ("_cells", "_functions", "_items", "_lookups", "_only_atoms", "_sizes", "is_complete")
+    __slots__ = (
+        *("_all_functions", "_all_items", "_all_lookups", "_all_sizes"),
+        *("_cells", "_functions", "_items", "_keyword_only", "_lookups", "_only_atoms", "_sizes"),
+        "is_complete",
+    )
 
     def __init__(self, *, only_atoms: bool = False) -> None:
         self.is_complete = True
         self._only_atoms = only_atoms
         # By owner and name: many functions look up the same.
         self._lookups: dict[Hashable, tuple[Callable[..., object], str, object]] = {}
-        self._functions: list[tuple[types.FunctionType, object, object, object]] = []
+        self._functions: list[tuple[types.FunctionType, object, object, Mapping[str, object], int]] = []
+        self._keyword_only: list[tuple[types.FunctionType, object]] = []
         self._cells: list[tuple[types.CellType, object]] = []
-        self._sizes: list[tuple[Mapping[str, object], int]] = []
-        self._items: dict[int, tuple[Any, tuple[object, ...], tuple[object, ...] | None]] = {}
+        self._sizes: list[Mapping[str, object]] = []
+        self._items: dict[int, tuple[Any, int, tuple[object, ...], tuple[object, ...] | None]] = {}
 
     def look_up(self, namespace: Mapping[str, object], name: str, *, owner: object = None) -> object:
         """Look up a name, and remember what was found, or that nothing was."""
@@ -86,16 +93,15 @@ class Watch:
 
     def size(self, namespace: Mapping[str, object]) -> None:
         """Remember how many names there are."""
-        self._sizes.append((namespace, len(namespace)))
-
-    def settle(self) -> None:
-        """Take what the walk itself has added, such as a class's list of its slots, for what was there."""
-        self._sizes = [(namespace, len(namespace)) for namespace, _ in self._sizes]
+        self._sizes.append(namespace)
 
     def function(self, function: types.FunctionType) -> None:
-        """Remember a function's code and defaults, which can be replaced within it."""
-        state = (function.__code__, function.__defaults__, function.__kwdefaults__)
-        self._functions.append((function, *state))
+        """Remember a function's code and defaults, which can be replaced within it, and its attributes."""
+        code, attributes = function.__code__, function.__dict__
+        self._functions.append((function, code, function.__defaults__, attributes, len(attributes)))
+        if code.co_kwonlyargcount:
+            # For other code they mean nothing, and each look at a function costs as much as a global.
+            self._keyword_only.append((function, function.__kwdefaults__))
 
     def cell(self, cell: types.CellType) -> object:
         """Return what a closure's cell holds, and remember it."""
@@ -126,34 +132,45 @@ class Watch:
             parts = _remember(item)
             if is_mutable:
                 found[id(item)] = parts
-            pending.extend(parts[1])
-            pending.extend(parts[2] or ())
+            pending.extend(parts[2])
+            pending.extend(parts[3] or ())
         self._items.update(found)
+
+    def settle(self) -> None:
+        """End the walk. What it has added itself, such as a class's list of its slots, was there."""
+        # Tuples: this is gone through before every call.
+        self._all_lookups = tuple(self._lookups.values())
+        self._all_functions = tuple(self._functions)
+        self._all_sizes = tuple((namespace, len(namespace)) for namespace in self._sizes)
+        self._all_items = tuple(self._items.values())
 
     def is_current(self) -> bool:
         """Whether all that was remembered is still so. Quick: for every call."""
-        for get, name, found in self._lookups.values():
+        for get, name, found in self._all_lookups:
             if get(name, MISSING) is not found:
                 return False
-        for function, code, defaults, kwdefaults in self._functions:
+        for function, code, defaults, attributes, size in self._all_functions:
             if (
                 function.__code__ is not code
                 or function.__defaults__ is not defaults
-                or function.__kwdefaults__ is not kwdefaults
+                or len(attributes) != size
             ):
+                return False
+        for function, kwdefaults in self._keyword_only:
+            if function.__kwdefaults__ is not kwdefaults:
                 return False
         for cell, found in self._cells:
             if contents(cell) is not found:
                 return False
-        for namespace, size in self._sizes:
+        for namespace, size in self._all_sizes:
             if len(namespace) != size:
                 return False
-        return not self._items or self._are_items_current()
+        return not self._all_items or self._are_items_current()
 
     def _are_items_current(self) -> bool:
         try:
-            for value, items, values in self._items.values():
-                if len(value) != len(items) or not all(map(is_, value, items)):
+            for value, count, items, values in self._all_items:
+                if len(value) != count or not all(map(is_, value, items)):
                     return False
                 if values is not None and not all(map(is_, value.values(), values)):
                     return False
@@ -162,9 +179,9 @@ class Watch:
         return True
 
 
-def _remember(value: Any) -> tuple[Any, tuple[object, ...], tuple[object, ...] | None]:
-    items: Iterable[object] = value
-    return value, tuple(items), tuple(value.values()) if issubclass(type(value), dict) else None
+def _remember(value: Any) -> tuple[Any, int, tuple[object, ...], tuple[object, ...] | None]:
+    items = tuple(value)
+    return value, len(items), items, tuple(value.values()) if issubclass(type(value), dict) else None
 
 
 def contents(cell: types.CellType) -> object:

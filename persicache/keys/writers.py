@@ -19,9 +19,11 @@ from blake3 import blake3
 from persicache.keys.reached import Reached
 
 __all__ = [
+    "BIG_NBYTES",
     "EXACT",
     "FAMILIES",
     "FINDERS",
+    "SHORT_NBYTES",
     "Seen",
     "Trouble",
     "Writer",
@@ -65,14 +67,15 @@ _chosen: Final[list[weakref.WeakKeyDictionary[type, Writer]]] = [weakref.WeakKey
 # The modules that know the types of large packages, imported once such a type turns up.
 _KNOWN_BY: Final = {"pandas": "persicache.keys.frames", "pyarrow": "persicache.keys.frames"}
 
-# From here on a buffer stands for its own digest: it isn't copied, and is hashed where it lies.
-_BIG_NBYTES: Final = 64 * 1024
+#: From here on a buffer stands for its own digest: it isn't copied, and is hashed where it lies.
+BIG_NBYTES: Final = 64 * 1024
 # From here on more threads pay.
 _THREADS_NBYTES: Final = 1024 * 1024
 # A container longer than this stands for its own digest, so that one which is shared a
 # thousand times is written once.
 _LONG_NBYTES: Final = 128
-_SHORT_NBYTES: Final = 2048
+#: Up to here blake2b is faster, from here on blake3.
+SHORT_NBYTES: Final = 2048
 
 
 class Trouble(Exception):
@@ -204,13 +207,13 @@ def finish(
         seen[id(value)] = (token, value)
 
 
-def seal(data: bytearray) -> bytes:
+def seal(data: bytes | bytearray) -> bytes:
     """Digest what was written: 32 bytes.
 
     blake2b starts twice as fast as blake3 and is as hard to forge; blake3 is faster from a
     few kilobytes on. A call's arguments are nearly always few bytes, on the path of every hit.
     """
-    if len(data) <= _SHORT_NBYTES:
+    if len(data) <= SHORT_NBYTES:
         return blake2b(data, digest_size=32).digest()
     return blake3(data).digest()
 
@@ -244,7 +247,7 @@ def _ask() -> int:
 def write_buffer(out: bytearray, tag: bytes, data: bytes | bytearray | memoryview) -> None:
     """Append bytes, or the digest that stands for many."""
     nbytes = len(data)
-    if nbytes < _BIG_NBYTES:
+    if nbytes < BIG_NBYTES:
         out += b"%b%x;" % (tag, nbytes)
         out += data
     else:
