@@ -306,6 +306,38 @@ def test_what_is_set_while_the_dictionary_is_closed_is_kept_or_refused(tmp_path,
     assert dict(PersiDict(tmp_path)) == {"k": 1, "l": 2}
 
 
+def test_what_is_set_while_the_dictionary_is_dropped_is_refused(tmp_path):
+    class Slow(SpillDict):
+        def close(self):
+            if late is not None and late.ident is None:
+                late.start()
+                late.join(0.2)  # in vain
+            super().close()
+
+    def set_late():
+        try:
+            c["late"] = 1
+        except ValueError as error:
+            refused.append(str(error))
+
+    late, refused = None, []
+    with Slow({"k": 1}, spill_to=tmp_path) as c:
+        late = threading.Thread(target=set_late)
+        c.drop()
+        late.join(30)
+    assert "closed" in refused[0]
+    assert not dict(PersiDict(tmp_path))
+
+
+def test_of_a_place_opened_again_no_more_is_read_ahead_than_there_is_room_for(tmp_path):
+    PersiDict(tmp_path).update({i: i for i in range(40)})
+    with unit(8, spill_to=tmp_path) as c:
+        c.prefetch(range(40))
+        # Nobody knew what they weigh, and four are read at once.
+        assert 8 <= c.stats.misses <= 8 + 3
+        assert len(c.in_memory) == 8
+
+
 def test_several_threads_evict_different_values():
     with unit(100) as c:
         c.update({i: i for i in range(40)})

@@ -321,21 +321,31 @@ class SpillDict(MutableMapping[Any, V]):
 
         Keys that there are none of are passed over.
         """
+        nbytes = 0  # of what is there by now
+
+        def read(key: Hashable) -> None:
+            nonlocal nbytes
+            with self._lock:
+                item = self._open_items().get(key)
+                # What was never here, in a given place, weighs nothing until it is read.
+                if item is None or nbytes >= self._room.nbytes:
+                    return
+            with contextlib.suppress(KeyError):  # Race: removed meanwhile
+                self._get(key)
+            with self._lock:
+                nbytes += item.weight
+
         with ThreadPoolExecutor(N_READERS, "persicache-prefetch") as readers:
-            wanted, nbytes = [], 0
+            wanted, known_nbytes = [], 0
             with self._lock:
                 items = self._open_items()
                 for key in keys:
-                    item = items.get(key)
-                    if item is None:
-                        continue
-                    nbytes += item.weight
-                    if nbytes > self._room.nbytes:
+                    known_nbytes += items[key].weight if key in items else 0
+                    if known_nbytes > self._room.nbytes:
                         break
                     wanted.append(key)
-            for reading in [readers.submit(self._get, key) for key in wanted]:
-                with contextlib.suppress(KeyError):  # Race: removed meanwhile
-                    reading.result()
+            for reading in [readers.submit(read, key) for key in wanted]:
+                reading.result()
 
     # All keys
 
@@ -433,8 +443,9 @@ class SpillDict(MutableMapping[Any, V]):
 
     def drop(self) -> None:
         """Remove every item, from a given place too, and close."""
-        self.clear()
-        self.close()
+        with self._lock:  # Race: what is set in between would be stored, and stay
+            self.clear()
+            self.close()
 
     def __enter__(self) -> Self:
         self._open_items()
