@@ -161,6 +161,22 @@ class Codec(Protocol):
     def metadata(self, data: Buffer, owner: Owner) -> Metadata:
         """Return what the entry says of itself; raises as `decode` does."""
 
+    def peek(self, data: Buffer, owner: Owner) -> Metadata:
+        """Return what an entry claims of itself, without verifying it; its first bytes may be enough.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The entry, or its beginning.
+        owner : Owner
+            For errors: the name in place of the key.
+
+        Raises
+        ------
+        CorruptEntry
+            If these bytes don't hold it.
+        """
+
     def key_text(self, data: Buffer, owner: Owner) -> str:
         """Return the key text that an entry claims to have, without verifying it.
 

@@ -267,9 +267,14 @@ class EntryCodec:
         opened = envelope.open_envelope(
             data, self._ad + text.encode(), key=key, place=place, signing_keys=self._keys
         )
-        about = msgpack.unpackb(envelope.peek_metadata(data))
-        extra = {name: value for name, value in about.items() if name not in OWN}
-        return Metadata(about["created"], opened.cost_seconds, about["key"], about["writer"], extra)
+        return _metadata(data, opened.cost_seconds)
+
+    def peek(self, data: Buffer, owner: Owner) -> Metadata:
+        try:
+            return _metadata(data, envelope.peek_cost(data))
+        except Exception as error:
+            reason = "its beginning says nothing of it"
+            raise CorruptEntry(key=owner.key, place=owner.place, reason=reason) from error
 
     def key_text(self, data: Buffer, owner: Owner) -> str:
         try:
@@ -277,6 +282,12 @@ class EntryCodec:
         except Exception as error:
             raise CorruptEntry(key=owner.key, place=owner.place, reason="it names no key") from error
         return str(text)
+
+
+def _metadata(data: Buffer, cost_seconds: float) -> Metadata:
+    about = msgpack.unpackb(envelope.peek_metadata(data))
+    extra = {name: value for name, value in about.items() if name not in OWN}
+    return Metadata(about["created"], cost_seconds, about["key"], about["writer"], extra)
 
 
 class _Writer:

@@ -67,6 +67,7 @@ __all__ = [
     "identify",
     "open_envelope",
     "open_plain",
+    "peek_cost",
     "peek_metadata",
     "seal",
     "seal_plain",
@@ -134,6 +135,11 @@ def peek_metadata(data: Buffer) -> bytes:
     fields = HEADER.unpack_from(data)
     start = HEAD_NBYTES + fields[5] * RECORD.size
     return bytes(data[start : start + fields[7]])
+
+
+def peek_cost(data: Buffer) -> float:
+    """Return what an entry's value cost to compute, in seconds, as unverified as the entry."""
+    return float(HEADER.unpack_from(data)[8])
 
 
 def hashed(buffer: Buffer) -> bytes:

@@ -126,6 +126,9 @@ class PlainCodec:
     def metadata(self, data: Buffer, owner: Owner) -> Metadata:  # noqa: ARG002 - the protocol's
         raise _nothing_told(owner)
 
+    def peek(self, data: Buffer, owner: Owner) -> Metadata:  # noqa: ARG002 - the protocol's
+        raise _nothing_told(owner)
+
     def key_text(self, data: Buffer, owner: Owner) -> str:  # noqa: ARG002 - the protocol's
         raise _nothing_told(owner)
 

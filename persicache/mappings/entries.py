@@ -116,6 +116,25 @@ class Entries:
         owner = Owner(key, where.text, self.place)
         return self.codec.metadata(self.storage.read(where.name).buffer, owner)
 
+    def peek(self, where: KeyName) -> Metadata:
+        """Return what an entry claims of itself, unverified; reads no more than the head of most.
+
+        Raises
+        ------
+        BlobNotFound
+            If there is none.
+        CorruptEntry
+            If it claims nothing.
+        """
+        owner = Owner(where.name, where.text, self.place)
+        head = self.storage.read_head(where.name, HEAD_NBYTES)
+        try:
+            return self.codec.peek(head, owner)
+        except CorruptEntry:
+            if len(head) < HEAD_NBYTES:
+                raise
+        return self.codec.peek(self.storage.read(where.name).buffer, owner)
+
     def names(self, prefix: str = "") -> Iterator[tuple[KeyName, BlobInfo]]:
         """Yield what lies under `prefix` and is an entry by its name; other files are passed over.
 
