@@ -24,7 +24,7 @@ MAX_DEPTH: Final = 100
 #: How many objects are looked at for one value: tens of milliseconds.
 MAX_OBJECTS: Final = 8_000
 ARRAY_NBYTES: Final = 112
-FRAME_NBYTES: Final = 1000
+FRAME_NBYTES: Final = 400
 #: What is taken for an object that doesn't tell.
 UNKNOWN_NBYTES: Final = 100
 #: Python's allocator rounds up to this; the C library's, which has the larger ones, adds as much.

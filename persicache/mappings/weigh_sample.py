@@ -29,8 +29,10 @@ MAX_TYPES: Final = 100_000
 MAX_SIZES: Final = 20_000
 #: So many types are told apart.
 MOST_TYPES: Final = 4
-#: How many objects an item may come to; for something of pandas: what these take longer.
-ITEM_OBJECTS: Final = 4
+#: How many objects there is room for in an item, lest those at the bottom are not met at all; for
+#: something of pandas that is how much longer it takes.
+FLAT_OBJECTS: Final = 4
+ITEM_OBJECTS: Final = 32
 FRAME_OBJECTS: Final = 200
 #: Of items so many times as large as the mean, up to as many are looked at one by one.
 LARGE: Final = 4
@@ -38,7 +40,8 @@ MAX_LARGE: Final = 100
 
 _INDEXED: Final = (list, tuple, np.ndarray, np.flatiter)
 _ITERATED: Final = (set, frozenset, deque)
-_SIZED: Final = frozenset({str, bytes, bytearray, int, list, tuple, dict, set, frozenset})
+_FLAT: Final = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, np.ndarray})
+_SIZED: Final = frozenset({int, str, bytes, bytearray, list, tuple, dict, set, frozenset})
 
 
 class Scans:
@@ -60,7 +63,7 @@ class Scans:
         room : int
             How many objects there may be visited for them.
         """
-        n_wanted = min(MAX_ITEMS, max(1, min(FEW_ITEMS, room), room // ITEM_OBJECTS))
+        n_wanted = _n_wanted(int, room)
         if n <= n_wanted and n * FRAME_OBJECTS <= room:
             yield _spread(items, n, step=1), 1.0
             return
@@ -100,7 +103,7 @@ class Scans:
 
 
 def _n_wanted(cls: type, room: int) -> int:
-    n_objects = FRAME_OBJECTS if is_frame(cls) else ITEM_OBJECTS
+    n_objects = FLAT_OBJECTS if cls in _FLAT else FRAME_OBJECTS if is_frame(cls) else ITEM_OBJECTS
     return min(MAX_ITEMS, max(1, min(FEW_ITEMS, room), room // n_objects))
 
 
