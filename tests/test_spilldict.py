@@ -1225,6 +1225,21 @@ def test_what_only_passes_takes_no_room_where_it_comes_from(tmp_path):
         assert dict(c) == dict(other)
 
 
+def test_what_is_removed_while_it_is_taken_over_is_passed_over():
+    with unit(9) as other, unit(1, on_overflow=lambda _: other.pop("c", None)) as c:
+        other.update({"a": 1, "b": 2, "c": 3, "d": 4})
+        c.update(other)
+        assert dict(c) == {"a": 1, "b": 2, "d": 4}
+    broken = FailingLookups({"a": 1})
+    with unit(1, spill_to=broken) as other, unit(1) as c, pytest.raises(KeyError):
+        c.update(other)  # what is lost is another matter
+
+
+class FailingLookups(dict):
+    def __getitem__(self, key):
+        raise KeyError(key)
+
+
 # How far it has come
 
 

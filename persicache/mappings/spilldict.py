@@ -375,9 +375,15 @@ class SpillDict(MutableMapping[Any, V]):
         if isinstance(other, Mapping) or hasattr(other, "keys"):
             for key in other.keys():  # noqa: SIM118 - not all are mappings
                 # One after the other is read, and not what wouldn't be set.
-                if (overwrite or key not in self) and not self._link(key, other, overwrite=overwrite):
+                if (not overwrite and key in self) or self._link(key, other, overwrite=overwrite):
+                    continue
+                try:
                     value = other._peek(key) if isinstance(other, SpillDict) else other[key]  # noqa: SLF001 - its own kind
-                    self._set(key, value, if_absent=not overwrite)
+                except KeyError:
+                    if isinstance(other, SpillDict) and key not in other:
+                        continue  # Race: removed meanwhile
+                    raise
+                self._set(key, value, if_absent=not overwrite)
         else:
             for key, value in other:
                 self._set(key, value, if_absent=not overwrite)
