@@ -591,6 +591,16 @@ def test_keys_in_a_given_place_that_would_collapse_are_reported(tmp_path):
 # Threads
 
 
+@pytest.fixture
+def quick_turns():
+    """Let threads take turns often: one that only looks holds up one that writes for 5 ms each time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("quick_turns")
 @pytest.mark.parametrize("is_given", [True, False])
 def test_a_key_is_never_missing_while_it_is_replaced(is_given):
     inside = []
