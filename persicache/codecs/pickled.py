@@ -74,8 +74,14 @@ def load(body: Any, buffers: list[Any]) -> Any:
 
 
 def dump_object(value: object) -> bytes:
-    """Return the pickle of what is no entry: an object on its way to another process."""
-    return dump(value, in_band=True)[0]
+    """Return the pickle of what is no entry: an object on its way to another process.
+
+    What that may be unable to import, such as all that a script defines, goes with its code.
+    """
+    try:
+        return bytes(cloudpickle.dumps(value, protocol=PROTOCOL))
+    except Exception as error:
+        raise CannotPickle(f"{type(error).__name__}: {error}") from error
 
 
 def load_object(body: bytes) -> Any:

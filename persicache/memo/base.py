@@ -91,8 +91,11 @@ class Memoized(Generic[P, R]):
         )
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        rebuild = (type(self), self.__wrapped__, self._entries, self._settings, self._label)
-        return reduced(self, _rebuild, rebuild)
+        return reduced(self, (self.__wrapped__, self._entries, self._settings, self._label))
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        function, entries, settings, label = state
+        type(self).__init__(self, function, entries, settings, label=label)
 
     @property
     def url(self) -> str:
@@ -328,13 +331,3 @@ class Memoized(Generic[P, R]):
         if type(error).__name__ not in self._warned:
             self._warned.add(type(error).__name__)
             warn_caller(message)
-
-
-def _rebuild(
-    kind: type[Memoized[..., Any]],
-    function: Callable[..., Any],
-    entries: Entries,
-    settings: Settings,
-    label: str,
-) -> Memoized[..., Any]:
-    return kind(function, entries, settings, label=label)

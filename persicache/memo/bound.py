@@ -33,6 +33,7 @@ class Bound:
         return self.__func__.__wrapped__.__get__(self.__self__)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the method of the object."""
         return self.__func__(self.__self__, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -55,7 +56,8 @@ class Bound:
         return hash((id(self.__func__), id(self.__self__)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self.__self__, self.__name__)
+        # Not by its name, which a class derived from that of the method can give to another.
+        return Bound, (self.__func__, self.__self__)
 
     def __persicache_code__(self) -> tuple[Any, ...]:
         """Return what another function depends on that calls this one."""
