@@ -21,6 +21,7 @@ __all__ = [
     "PersicacheError",
     "PersicacheWarning",
     "ReadOnlyPlace",
+    "StaleReference",
     "UndigestibleValue",
     "UnencodableKey",
     "UnencodableValue",
@@ -241,6 +242,16 @@ class UnencodableKey(PersicacheError, TypeError):
         "{key!r} can't be a key: {reason}. Keys are str, bytes, int, float, bool, None, date, "
         "datetime, UUID, enum members, and tuples or lists of these"
     )
+
+
+class StaleReference(PersicacheError, LookupError):
+    """A reference stands for a result that isn't stored, and can't be computed here."""
+
+    call: str
+    place: str
+    reason: str
+
+    _sentence = "{call} has no stored result in {place}, and can't be computed here: {reason}"
 
 
 class UndigestibleValue(PersicacheError, TypeError):

@@ -45,6 +45,7 @@ EXAMPLES = {
     "extra": "s3",
     "attempts": 7,
     "policy": "append-only",
+    "call": "f(x=3)",
 }
 
 
