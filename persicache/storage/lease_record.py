@@ -195,6 +195,6 @@ def _is_gone(record: Buffer) -> bool:
     """Return whether the process that wrote `record` is known to be gone."""
     try:
         _, _, machine, pid = json.loads(bytes(record))
-    except ValueError:
+    except (TypeError, ValueError):
         return False
-    return isinstance(pid, int) and Owner(machine, pid).state() == "gone"
+    return isinstance(pid, int) and pid > 0 and Owner(machine, pid).state() == "gone"
