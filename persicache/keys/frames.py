@@ -168,6 +168,9 @@ def _write_dtype(out: bytearray, value: Any, seen: Seen) -> None:
         write(out, value.ordered, seen)
     if hasattr(value, "storage"):
         write(out, (value.storage, repr(value.na_value)), seen)
+    if not type(value).__module__.startswith("pandas."):
+        # By what it says makes it equal to another.
+        write(out, [getattr(value, name) for name in value._metadata], seen)  # noqa: SLF001 - pandas documents it
 
 
 def _write_extension_array(out: bytearray, value: Any, seen: Seen) -> None:
@@ -195,7 +198,9 @@ def _write_table(out: bytearray, value: Any, seen: Seen) -> None:
 def _write_schema(out: bytearray, value: Any, seen: Seen) -> None:
     out += b"H"
     write(out, value.metadata, seen)
-    write(out, [(field.name, str(field.type), field.nullable, field.metadata) for field in value], seen)
+    write(
+        out, [(field.name, _type_text(field.type), field.nullable, field.metadata) for field in value], seen
+    )
 
 
 def _write_chunked(out: bytearray, value: Any, seen: Seen) -> None:
@@ -210,12 +215,22 @@ def _write_arrow(out: bytearray, value: Any, seen: Seen) -> None:
 
 def _write_named(out: bytearray, value: Any, seen: Seen) -> None:
     write_text(out, b"o", class_name(type(value)))
-    write(out, str(value), seen)
+    write(out, (str(value), _type_text(getattr(value, "type", value))), seen)
+
+
+def _type_text(kind: Any) -> str:
+    """Describe an Arrow type, with the parameters of extensions, which their names don't show."""
+    import pyarrow as pa  # noqa: PLC0415 - an optional package
+
+    text = str(kind)
+    if isinstance(kind, pa.ExtensionType):
+        text += repr(kind.__arrow_ext_serialize__())
+    return text + "".join(_type_text(kind.field(index).type) for index in range(kind.num_fields))
 
 
 def _write_arrow_scalar(out: bytearray, value: Any, seen: Seen) -> None:
     write_text(out, b"o", class_name(type(value)))
-    write(out, (str(value.type), value.as_py()), seen)
+    write(out, (_type_text(value.type), value.as_py()), seen)
 
 
 def _write_chunks(out: bytearray, kind: Any, chunks: Iterable[Any], seen: Seen) -> None:
@@ -223,13 +238,16 @@ def _write_chunks(out: bytearray, kind: Any, chunks: Iterable[Any], seen: Seen) 
 
     Buffers differ between equal columns: in offsets, padding, chunks and what lies under nulls.
     """
-    write_text(out, b"=", str(kind))
     import pyarrow as pa  # noqa: PLC0415 - an optional package
 
+    write_text(out, b"=", _type_text(kind))
     chunks = list(chunks)
     if pa.types.is_dictionary(kind):
         # First of all: the nulls may be among the values.
         chunks = [chunk.dictionary_decode() for chunk in chunks]
+    elif pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        plain = pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()
+        chunks = [chunk.cast(plain) for chunk in chunks]
     count, missing = sum(map(len, chunks)), sum(chunk.null_count for chunk in chunks)
     out += b"%x;%x;" % (count, missing)
     nbytes = sum(chunk.nbytes for chunk in chunks)
@@ -246,7 +264,6 @@ def _hash_slots(
     chunk: Any, lengths: Callable[[Any], object], data: Callable[[Any], object], seen: Seen
 ) -> None:
     import pyarrow as pa  # noqa: PLC0415 - an optional package
-    import pyarrow.compute as pc  # noqa: PLC0415 - the same
 
     kind = chunk.type
     if pa.types.is_boolean(kind):
@@ -257,8 +274,6 @@ def _hash_slots(
         _hash_text(chunk, np.int32, lengths, data)
     elif pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
         _hash_text(chunk, np.int64, lengths, data)
-    elif pa.types.is_string_view(kind):
-        _hash_text(pc.cast(chunk, pa.large_string()), np.int64, lengths, data)
     else:
         # Nested types, item by item.
         body = bytearray()

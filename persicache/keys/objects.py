@@ -290,17 +290,23 @@ def _is_user(make: Any) -> bool:
 def _home(value: object, path: str) -> str:
     """Name the module where an object can be found, which says what the object is."""
     first, *others = path.split(".")
+    package = _package(type(value).__module__)
     homes = []
     for name, module in list(sys.modules.items()):
         found = getattr(module, "__dict__", {}).get(first)
         for other in others:
             found = getattr(found, other, None)
         if found is value:
-            homes.append((is_user_module(name), name.count("."), name))
+            homes.append((_package(name) != package, is_user_module(name), name.count("."), name))
     if not homes:
         raise Trouble(f"a {type(value).__qualname__} calls itself {path}, which is in no module")
-    # A library's rather than one of the user's that imports it, whichever came first.
+    # That of its own package, or of a library, rather than one that imports it: which those are
+    # depends on what else the process does.
     return min(homes)[-1]
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _write_state(out: bytearray, value: object, state: object, seen: Seen) -> None:

@@ -21,6 +21,7 @@ from persicache.keys.containers import write_each
 from persicache.keys.reached import Reached
 from persicache.keys.writers import (
     BIG_NBYTES,
+    Trouble,
     begin,
     class_name,
     finish,
@@ -165,7 +166,9 @@ def _write_timezone(out: bytearray, value: dt.timezone, seen: Seen) -> None:
 
 @writes(ZoneInfo)
 def _write_zone(out: bytearray, value: ZoneInfo, _: Seen) -> None:
-    write_text(out, b"Z", repr(value))
+    if value.key is None:
+        raise Trouble("a time zone that was read from a file has no name")
+    write_text(out, b"Z", value.key)
 
 
 @writes(re.Pattern)
@@ -197,5 +200,7 @@ def _write_environment(out: bytearray, value: Any, seen: Seen) -> None:
 def _write_member(out: bytearray, value: enum.Enum, seen: Seen) -> None:
     write_text(out, b"m", class_name(type(value)))
     write_class(out, type(value), seen)
-    # The value too: it may be edited, and a function may look at it.
-    write(out, (value.name, value.value), seen)
+    # The value too: it may be edited, and a function may look at it. Not if it is a bare object(),
+    # which has nothing to look at.
+    is_bare = type(value.value) is object
+    write(out, (value.name,) if is_bare else (value.name, value.value), seen)

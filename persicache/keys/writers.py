@@ -65,7 +65,11 @@ FINDERS: Final[list[Callable[[type], Writer | None]]] = []
 _chosen: Final[list[weakref.WeakKeyDictionary[type, Writer]]] = [weakref.WeakKeyDictionary()]
 
 # The modules that know the types of large packages, imported once such a type turns up.
-_KNOWN_BY: Final = {"pandas": "persicache.keys.frames", "pyarrow": "persicache.keys.frames"}
+_KNOWN_BY: Final = {
+    "pandas": "persicache.keys.frames",
+    "pyarrow": "persicache.keys.frames",
+    "scipy.sparse": "persicache.keys.sparse",
+}
 
 #: From here on a buffer stands for its own digest: it isn't copied, and is hashed where it lies.
 BIG_NBYTES: Final = 64 * 1024
@@ -141,9 +145,9 @@ def forget_choices() -> None:
 def import_writers(cls: type) -> None:
     """Import the module that knows a class of a large package."""
     for base in cls.__mro__:
-        known_by = _KNOWN_BY.get(str(base.__module__).partition(".")[0])
-        if known_by is not None:
-            importlib.import_module(known_by)
+        for package, known_by in _KNOWN_BY.items():
+            if f"{base.__module__}.".startswith(f"{package}."):
+                importlib.import_module(known_by)
 
 
 def _choose(cls: type) -> Writer:
