@@ -7,7 +7,8 @@ and what scipy remembers of both.
 
 from __future__ import annotations
 
-import sys
+import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,4 +54,5 @@ def _register(sparse: Any) -> None:
     writes_family(sparse.spmatrix, sparse.sparray)(_write_sparse)
 
 
-_register(sys.modules["scipy.sparse"])
+if importlib.util.find_spec("scipy") is not None:
+    _register(importlib.import_module("scipy.sparse"))
