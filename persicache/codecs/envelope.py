@@ -139,7 +139,7 @@ def peek_metadata(data: Buffer) -> bytes:
 
 def peek_cost(data: Buffer) -> float:
     """Return what an entry's value cost to compute, in seconds, as unverified as the entry."""
-    return float(HEADER.unpack_from(data)[8])
+    return float(HEADER.unpack_from(data)[10])
 
 
 def hashed(buffer: Buffer) -> bytes:

@@ -22,10 +22,12 @@ from persicache.memo.bound import Bound
 from persicache.memo.callables import label_of
 from persicache.memo.calls import Calls
 from persicache.memo.computation import Computation, Compute, Outcome, Steps
+from persicache.memo.explain import Explainer, Explanation
+from persicache.memo.inventory import Inventories
 from persicache.memo.leases_tmp import Leases, open_leases
+from persicache.memo.record import Recorder
 from persicache.memo.results import Expired, Raised, Results
 from persicache.memo.settings import Settings
-from persicache.memo.shown import shown_arguments
 from persicache.memo.stats import Counters, Stats
 from persicache.memo.travel import reduced
 from persicache.storage import ABSENT, ANY, Expectation, Version
@@ -60,7 +62,7 @@ class Memoized(Generic[P, R]):
     """
 
     #: The verbs that take a call's arguments.
-    CALLS: ClassVar[frozenset[str]] = frozenset({"contains", "forget", "lookup", "refresh"})
+    CALLS: ClassVar[frozenset[str]] = frozenset({"contains", "explain", "forget", "lookup", "refresh"})
 
     def __init__(
         self,
@@ -78,6 +80,8 @@ class Memoized(Generic[P, R]):
         self._label = label or label_of(function)
         self._calls = Calls(function, settings, label=self._label, extension=entries.extension)
         self._results = Results(entries, expires=settings.expires, memory_nbytes=settings.memory_nbytes)
+        self._recorder = Recorder(self._calls, settings, label=self._label)
+        self._inventories = Inventories(entries, self._calls.prefix, tells_values=settings.record_args)
         self._counters = Counters()
         self._clock = clock
         self._paused_until = 0.0
@@ -160,14 +164,39 @@ class Memoized(Generic[P, R]):
         about = self._about(args, kwargs)
         self._results.forget_held(where)
         self._results.save(where, result, seconds=0.0, about=about, expect=ANY)
+        self._inventories.note(self._calls.code())
 
     def clear(self) -> int:
         """Remove all stored results of this function, by whatever code; return how many."""
+        self._inventories.clear()
         return self._results.clear(self._calls.prefix)
 
     def stats(self) -> Stats:
         """Return what happened since the function was decorated, in this process."""
         return self._counters.stats()
+
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Tell why this call hits or misses: what differs from the nearest call that is stored.
+
+        Nothing is computed, and nothing is stored.
+
+        Returns
+        -------
+        Explanation
+            Print it; its attributes are ``is_hit``, ``differences``, ``notes``.
+        """
+        where = self._where(args, kwargs)
+        key = (None if kwargs else self._calls.quick(args)) or where.text
+        explainer = Explainer(
+            self._calls, self._results, self._recorder, self._inventories, label=self._label
+        )
+        return explainer.explain(
+            where,
+            self._results.recall(key),
+            args,
+            kwargs,
+            paused_seconds=self._paused_until - self._clock(),
+        )
 
     # A call
 
@@ -262,6 +291,7 @@ class Memoized(Generic[P, R]):
         except (BackendError, UnencodableValue, UntrustedPickle) as trouble:
             self._trouble(trouble, f"a result of {self._label} could not be stored: {trouble}", start)
             return False
+        self._inventories.note(self._calls.code())
         return True
 
     def version_of(self, where: KeyName) -> Expectation | Version:
@@ -289,10 +319,7 @@ class Memoized(Generic[P, R]):
 
     def _about(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an entry says of the call that it holds the result of."""
-        about: dict[str, Any] = {"function": self._label}
-        if self._settings.record_args:
-            about["args"] = shown_arguments(self._calls.arguments(args, kwargs))
-        return about
+        return self._recorder.about(args, kwargs)
 
     @property
     def leases(self) -> Leases:

@@ -76,6 +76,12 @@ class Calls:
         else:
             self.is_current = is_same
 
+    @property
+    def latest(self) -> Fingerprint:
+        """The code of the last `renew`."""
+        assert self._fingerprint is not None
+        return self._fingerprint
+
     def code_digest(self) -> bytes:
         """Return the digest of the code, as it is now."""
         return self.code().digest
@@ -125,6 +131,10 @@ class Calls:
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return what counts of a call, by the names of the parameters."""
         return dict(zip(self._bind.names, self._bind(args, kwargs), strict=True))
+
+    def depends(self) -> dict[str, bytes]:
+        """Name what ``depends_on=`` names, each with its digest as it is now."""
+        return self._dependencies.parts()
 
     def digests(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the digest of each argument alone."""

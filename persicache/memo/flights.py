@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["Flight", "join", "land", "waiting"]
+__all__ = ["Flight", "is_under_way", "join", "land", "waiting"]
 
 
 class Flight:
@@ -58,6 +58,11 @@ def land(key: Hashable, flight: Flight, *, is_stored: bool | None) -> None:
     if _flights.get(key) is flight:  # a forked child has none of its parent's
         del _flights[key]
     flight.landed.set_result(is_stored)
+
+
+def is_under_way(key: Hashable) -> bool:
+    """Return whether somebody in this process is computing just this."""
+    return key in _flights
 
 
 @contextlib.contextmanager

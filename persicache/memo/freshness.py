@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Expires", "fresh_seconds", "parse_expires"]
+__all__ = ["Expires", "fresh_seconds", "parse_expires", "shown_seconds"]
 
 #: Seconds, a function from a result to what `fresh_seconds` takes, or None: for ever.
 Expires: TypeAlias = float | Callable[[Any], Any] | None
@@ -78,3 +78,22 @@ def fresh_seconds(duration: object) -> float | None:
     if not seconds >= 0:
         raise ValueError(f"{duration!r} is no duration: {_ADVICE}")
     return None if math.isinf(seconds) else seconds
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a duration as people say it.
+
+    Examples
+    --------
+    >>> shown_seconds(0.0123), shown_seconds(59.6), shown_seconds(5400), shown_seconds(200_000)
+    ('12.3 ms', '59.6 s', '90 min', '2.31 days')
+    """
+    for unit, size, most in (
+        ("us", 1e-6, 1e-3),
+        ("ms", 1e-3, 1.0),
+        ("s", 1.0, 120.0),
+        ("min", 60.0, 7200.0),
+    ):
+        if seconds < most:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{seconds / 86_400:.3g} days"  # noqa: PLR2004

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from persicache.codecs import Bytes, Decoded, Owner
+from persicache.codecs import Bytes, Decoded, Metadata, Owner
 from persicache.errors import BlobNotFound, VersionConflict
 from persicache.keys import KeyName
 from persicache.mappings import Entries
@@ -34,6 +34,7 @@ class Expired(BlobNotFound):
     """There is a result, but it isn't fresh any more."""
 
     version: Version
+    until: float
 
     _sentence = "what is stored as {name!r} in {place} has expired"
 
@@ -161,15 +162,18 @@ class Results:
         self.entries.storage.remove_many(names)
         return len(names)
 
-    def _until(self, where: KeyName, blob: Blob, owner: Owner) -> float:
-        about = self.entries.codec.metadata(blob.buffer, owner)
+    def until(self, about: Metadata) -> float:
+        """Return when a result is no longer fresh, in POSIX seconds, by what its entry says."""
+        if self._expires is None:
+            return _FOR_EVER
         if callable(self._expires):
-            until = float(about.extra.get("until", _FOR_EVER))
-        else:
-            assert self._expires is not None
-            until = about.created + self._expires
+            return float(about.extra.get("until", _FOR_EVER))
+        return about.created + self._expires
+
+    def _until(self, where: KeyName, blob: Blob, owner: Owner) -> float:
+        until = self.until(self.entries.codec.metadata(blob.buffer, owner))
         if until <= self._clock():
-            raise Expired(name=where.name, place=self._place, version=blob.version)
+            raise Expired(name=where.name, place=self._place, version=blob.version, until=until)
         return until
 
     def _hold(self, key: object, where: KeyName, found: Decoded, blob: Blob, until: float) -> None:

@@ -8,10 +8,17 @@ from typing import Any, Final
 
 from persicache.errors import Shown
 
-__all__ = ["shown_argument", "shown_arguments"]
+__all__ = ["is_shown_whole", "shown_argument", "shown_arguments", "type_shown"]
 
 #: What of an argument is shown.
 _MOST_CHARACTERS: Final = 120
+
+#: Whose repr is short, and tells all.
+_PLAIN: Final = frozenset({type(None), bool, float, complex})
+_PLAIN_INT: Final = 1 << 64
+_PLAIN_LENGTH: Final = 12  # of a text: its repr may need ten characters for one
+#: Whose repr tells the type.
+_TELLING: Final = frozenset({*_PLAIN, int, str, bytes, list, tuple, dict, set, frozenset})
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = _MOST_CHARACTERS
@@ -38,6 +45,8 @@ def shown_argument(value: object) -> str:
     >>> shown_argument(np.zeros((1000, 3)))
     'ndarray (1000, 3) float64'
     """
+    if is_shown_whole(value):
+        return repr(value)
     try:
         shape = getattr(value, "shape", None)
         if isinstance(shape, tuple) and shape:
@@ -47,3 +56,32 @@ def shown_argument(value: object) -> str:
     except Exception:  # noqa: BLE001 - its own code ran
         text = repr(Shown(value))
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+
+
+def is_shown_whole(value: object) -> bool:
+    """Return whether `shown_argument` tells two such values apart whenever they differ. Quick.
+
+    Examples
+    --------
+    >>> is_shown_whole(3), is_shown_whole("a"), is_shown_whole([3])
+    (True, True, False)
+    """
+    cls = type(value)
+    return (
+        cls in _PLAIN
+        or (cls is int and -_PLAIN_INT < value < _PLAIN_INT)  # type: ignore[operator]
+        or ((cls is str or cls is bytes) and len(value) <= _PLAIN_LENGTH)  # type: ignore[arg-type]
+    )
+
+
+def type_shown(value: object) -> str | None:
+    """Return the name of a value's type; None if `shown_argument` tells it.
+
+    Examples
+    --------
+    >>> from pathlib import PurePosixPath
+    >>> type_shown(3), type_shown(PurePosixPath("a"))
+    (None, 'pathlib.PurePosixPath')
+    """
+    cls = type(value)
+    return None if cls in _TELLING else f"{cls.__module__}.{cls.__qualname__}"
