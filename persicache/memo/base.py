@@ -26,11 +26,13 @@ from persicache.memo.explain import Explainer, Explanation
 from persicache.memo.inventory import Inventories
 from persicache.memo.leases_tmp import Leases, open_leases
 from persicache.memo.record import Recorder
+from persicache.memo.ref import Ref
 from persicache.memo.results import Expired, Raised, Results
 from persicache.memo.settings import Settings
+from persicache.memo.shown import shown_arguments
 from persicache.memo.stats import Counters, Stats
 from persicache.memo.travel import reduced
-from persicache.storage import ABSENT, ANY, Expectation, Version
+from persicache.storage import ABSENT, ANY, Blob, Expectation, Version
 
 __all__ = ["TROUBLES", "Memoized"]
 
@@ -62,7 +64,9 @@ class Memoized(Generic[P, R]):
     """
 
     #: The verbs that take a call's arguments.
-    CALLS: ClassVar[frozenset[str]] = frozenset({"contains", "explain", "forget", "lookup", "refresh"})
+    CALLS: ClassVar[frozenset[str]] = frozenset(
+        {"contains", "explain", "forget", "lookup", "ref", "refresh"}
+    )
 
     def __init__(
         self,
@@ -136,7 +140,10 @@ class Memoized(Generic[P, R]):
 
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Return whether this call has a stored result that is fresh, without loading it if it can."""
-        where = self._where(args, kwargs)
+        return self.has(self._where(args, kwargs))
+
+    def has(self, where: KeyName) -> bool:
+        """Return whether a result is stored, and fresh."""
         try:
             if self._settings.expires is None:
                 self._entries.storage.stat(where.name)
@@ -165,6 +172,14 @@ class Memoized(Generic[P, R]):
         self._results.forget_held(where)
         self._results.save(where, result, seconds=0.0, about=about, expect=ANY)
         self._inventories.note(self._calls.code())
+
+    def ref(self, /, *args: P.args, **kwargs: P.kwargs) -> Ref[R]:
+        """Return a reference to the result of this call, which is not computed or loaded yet.
+
+        It is small, travels to other processes, and stands for the result as an argument of
+        memoized functions.
+        """
+        return Ref.to(self, (args, kwargs))
 
     def clear(self) -> int:
         """Remove all stored results of this function, by whatever code; return how many."""
@@ -221,13 +236,27 @@ class Memoized(Generic[P, R]):
             return Outcome(results.value_of(held), None, 0.0), held.where, key
         return None, where or calls.locate(args, kwargs), key
 
-    def _look_up(self, where: KeyName, key: object) -> tuple[Outcome | None, Expectation | Version]:
+    def at_hand(
+        self, ref: Ref[Any], blob: Blob | None = None, *, is_missing: bool = False
+    ) -> tuple[Outcome | None, Expectation | Version]:
+        """Return what memory or the store has, or `blob`, which was read from there."""
+        held = self._results.recall(ref.key)
+        if held is not None:
+            self._counters.hit(held.where.text, held.cost_seconds)
+            return Outcome(self._results.value_of(held), None, 0.0), ABSENT
+        if is_missing:
+            return None, ABSENT
+        return self._look_up(ref.where, ref.key, blob)
+
+    def _look_up(
+        self, where: KeyName, key: object, blob: Blob | None = None
+    ) -> tuple[Outcome | None, Expectation | Version]:
         """Return what the store has; and if it has nothing good, what to expect in its place."""
         start = self._clock()
         if start < self._paused_until:
             return None, ABSENT
         try:
-            found = self._results.load(where, key)
+            found = self._results.load(where, key, blob)
         except TROUBLES as error:
             return None, self._missed(error, start)
         self._counters.hit(where.text, found.cost_seconds)
@@ -237,6 +266,18 @@ class Memoized(Generic[P, R]):
         if not self._calls.is_current():
             self._calls.renew()
         return self._calls.locate(args, kwargs)
+
+    def locate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[KeyName, object]:
+        """Return where the result of a call is, by the code as it is now; under which key memory has it."""
+        where = self._where(args, kwargs)
+        return where, (None if kwargs else self._calls.quick(args)) or where.text
+
+    def describe(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Return a call as a person reads it, without arguments if they are not to be shown."""
+        if not self._settings.record_args:
+            return f"{self._label}(...)"
+        shown = shown_arguments(self._calls.arguments(args, kwargs))
+        return f"{self._label}({', '.join(f'{name}={text}' for name, text in shown.items())})"
 
     def _steps(
         self,

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 from persicache.keys import KeyName
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome, Steps
-from persicache.storage import ABSENT, Expectation, Version
+from persicache.memo.ref import Ref, awaited
+from persicache.memo.threads import in_thread
+from persicache.storage import ABSENT, Blob, Expectation, Version
 
 __all__ = ["MemoizedCoroutine"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 
 class MemoizedCoroutine(Memoized[P, R]):
@@ -53,9 +53,16 @@ class MemoizedCoroutine(Memoized[P, R]):
         """Return the stored result of this call, or compute and store it."""
         outcome, where, key = self._recall(args, kwargs)
         if outcome is None:
-            outcome, expect = await _in_thread(self._look_up, where, key)
+            outcome, expect = await in_thread(self._look_up, where, key)
             if outcome is None:
                 outcome = await self._run(where, key, args, kwargs, expect)
+        return self._unwrapped(outcome)  # type: ignore[no-any-return]
+
+    async def answer(self, ref: Ref[R], blob: Blob | None = None, *, is_missing: bool = False) -> R:
+        """Return what a reference is to; `blob` was read for it, or nothing was there to read."""
+        outcome, expect = await in_thread(self.at_hand, ref, blob, is_missing=is_missing)
+        if outcome is None:
+            outcome = await self._run(ref.where, ref.key, *ref.call(), expect)
         return self._unwrapped(outcome)  # type: ignore[no-any-return]
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -73,7 +80,7 @@ class MemoizedCoroutine(Memoized[P, R]):
         where: KeyName,
         key: object,
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
         expect: Expectation | Version,
         *,
         anew: bool = False,
@@ -81,26 +88,28 @@ class MemoizedCoroutine(Memoized[P, R]):
         """Go through the steps of a call whose result is not at hand."""
         steps = self._steps(where, key, args, kwargs, expect, anew=anew)
         try:
-            step = await _in_thread(_advance, steps)
+            step = await in_thread(_advance, steps)
             while not isinstance(step, Outcome):
                 if isinstance(step, Compute):
                     outcome = await self._computed(step, args, kwargs)
                     if not isinstance(outcome.error, Exception | None):  # cancelled: no time for threads
                         return _advance(steps, outcome)  # type: ignore[no-any-return]
-                    step = await _in_thread(_advance, steps, outcome)
+                    step = await in_thread(_advance, steps, outcome)
                     continue
                 if isinstance(step, Future):
                     # Whoever is cancelled here must not cancel the computation of another.
                     await asyncio.shield(asyncio.wrap_future(step))
                 else:
                     await asyncio.sleep(step)
-                step = await _in_thread(_advance, steps)
+                step = await in_thread(_advance, steps)
             return step
         finally:
             steps.close()
 
-    async def _computed(self, step: Compute, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+    async def _computed(self, step: Compute, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcome:
         with contextlib.nullcontext() if step.flight is None else step.flight.computing():
+            # What goes wrong with these is no outcome of this call.
+            args, kwargs = await awaited((args, kwargs))
             start = self._clock()
             try:
                 value, error = await self.__wrapped__(*args, **kwargs), None
@@ -115,15 +124,3 @@ def _advance(steps: Steps, sent: Outcome | None = None) -> Any:
         return steps.send(sent)
     except StopIteration as end:  # which can't leave a thread
         return end.value
-
-
-async def _in_thread(function: Callable[..., T], /, *args: Any) -> T:
-    """Call a function in a thread; when cancelled, wait for its end first."""
-    context = contextvars.copy_context()
-    working = asyncio.get_running_loop().run_in_executor(None, context.run, function, *args)
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            await working
-        raise

@@ -13,6 +13,7 @@ from persicache.mappings.warn import warn_caller
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Outcome
 from persicache.memo.memory import is_immutable
+from persicache.memo.ref import Ref, awaited, dereferenced, result_of
 from persicache.storage import Expectation, Version
 
 __all__ = ["MemoizedAsyncGenerator", "MemoizedGenerator"]
@@ -117,6 +118,14 @@ class MemoizedGenerator(_Replaying[P, R]):
         self._calls.check(args, kwargs)
         return self._generate(args, kwargs, anew=False)  # type: ignore[return-value]
 
+    def answer(self, ref: Ref[R]) -> R:
+        """Return a generator of what the call of a reference yields."""
+        found, _ = self.at_hand(ref)
+        if found is not None:
+            return _replayed(found.value)  # type: ignore[return-value]
+        args, kwargs = ref.call()
+        return self._generate(args, kwargs, anew=False)  # type: ignore[return-value]
+
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return a generator that computes anew; what it yields is stored in place of any there is."""
         self._calls.check(args, kwargs)
@@ -127,7 +136,7 @@ class MemoizedGenerator(_Replaying[P, R]):
         return _replayed(super().lookup(*args, **kwargs))  # type: ignore[arg-type, return-value]
 
     def _generate(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, anew: bool
     ) -> Generator[Any, Any, Any]:
         # Not before: it begins with the arguments as they are now.
         where = self._where(args, kwargs)
@@ -136,6 +145,7 @@ class MemoizedGenerator(_Replaying[P, R]):
             return (yield from _replayed(found.value))
         about = self._about(args, kwargs)
         record, seconds = _Record(), 0.0
+        args, kwargs = dereferenced((args, kwargs), result_of)
         generator = self.__wrapped__(*args, **kwargs)
         step, sent = generator.send, None
         try:
@@ -171,6 +181,17 @@ class MemoizedAsyncGenerator(_Replaying[P, R]):
         self._calls.check(args, kwargs)
         return self._generate(args, kwargs, anew=False)  # type: ignore[return-value]
 
+    async def answer(self, ref: Ref[R]) -> Any:
+        """Yield what the call of a reference yields."""
+        found, _ = await asyncio.to_thread(self.at_hand, ref)
+        if found is not None:
+            items = _replayed_async(found.value)
+        else:
+            args, kwargs = ref.call()
+            items = self._generate(args, kwargs, anew=False)
+        async for item in items:
+            yield item
+
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return one that computes anew; what it yields is stored in place of any there is."""
         self._calls.check(args, kwargs)
@@ -181,7 +202,7 @@ class MemoizedAsyncGenerator(_Replaying[P, R]):
         return _replayed_async(super().lookup(*args, **kwargs))  # type: ignore[arg-type, return-value]
 
     async def _generate(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, anew: bool
     ) -> AsyncGenerator[Any, Any]:
         where = self._where(args, kwargs)
         if anew:
@@ -194,6 +215,7 @@ class MemoizedAsyncGenerator(_Replaying[P, R]):
             return
         about = self._about(args, kwargs)
         record, seconds = _Record(), 0.0
+        args, kwargs = await awaited((args, kwargs))
         generator = self.__wrapped__(*args, **kwargs)
         step, sent = generator.asend, None
         try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 from persicache.keys import KeyName
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome
-from persicache.storage import ABSENT, Expectation, Version
+from persicache.memo.ref import Ref, dereferenced, result_of
+from persicache.storage import ABSENT, Blob, Expectation, Version
 
 __all__ = ["MemoizedFunction"]
 
@@ -46,6 +48,13 @@ class MemoizedFunction(Memoized[P, R]):
                 outcome = self._run(where, key, args, kwargs, expect)
         return self._unwrapped(outcome)  # type: ignore[no-any-return]
 
+    def answer(self, ref: Ref[R], blob: Blob | None = None, *, is_missing: bool = False) -> R:
+        """Return what a reference is to; `blob` was read for it, or nothing was there to read."""
+        outcome, expect = self.at_hand(ref, blob, is_missing=is_missing)
+        if outcome is None:
+            outcome = self._run(ref.where, ref.key, *ref.call(), expect)
+        return self._unwrapped(outcome)  # type: ignore[no-any-return]
+
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute this call anew, and store the result in place of any there is.
 
@@ -61,7 +70,7 @@ class MemoizedFunction(Memoized[P, R]):
         where: KeyName,
         key: object,
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
         expect: Expectation | Version,
         *,
         anew: bool = False,
@@ -84,8 +93,10 @@ class MemoizedFunction(Memoized[P, R]):
         finally:
             steps.close()
 
-    def _computed(self, step: Compute, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+    def _computed(self, step: Compute, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcome:
         with contextlib.nullcontext() if step.flight is None else step.flight.computing():
+            # What goes wrong with these is no outcome of this call.
+            args, kwargs = dereferenced((args, kwargs), result_of)
             start = self._clock()
             try:
                 value, error = self.__wrapped__(*args, **kwargs), None

@@ -86,8 +86,10 @@ class Results:
         owner = _new(Owner, (held.where.text, held.where.text, self._place))
         return self._decode(held.entry, owner).value
 
-    def load(self, where: KeyName, key: object = None) -> Decoded:
-        """Return a result from the store; hold it in memory under `key`, if one is given.
+    def load(self, where: KeyName, key: object = None, blob: Blob | None = None) -> Decoded:
+        """Return a result from the store, or from `blob`, which was read from there.
+
+        Memory holds it under `key`, if one is given.
 
         Raises
         ------
@@ -96,7 +98,8 @@ class Results:
         CorruptEntry, UntrustedPickle, UnloadableValue, BackendError
             As for an entry.
         """
-        blob = self._read(where.name)
+        if blob is None:
+            blob = self._read(where.name)
         owner = _new(Owner, (where.text, where.text, self._place))
         until = _FOR_EVER if self._expires is None else self._until(where, blob, owner)
         found = self._decode(blob, owner)

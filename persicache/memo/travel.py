@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import importlib
 import sys
@@ -55,7 +56,7 @@ def reduced(memoized: Any, state: tuple[Any, ...]) -> str | tuple[Any, ...]:
     if _packing.get():
         # As a state and not as arguments: it can lead back here, and a pickle can hold such a
         # circle only so. Functions that call themselves, or one another, are circles.
-        return _new, (type(memoized),), state
+        return copyreg.__newobj__, (type(memoized),), state  # type: ignore[attr-defined]
     token = _packing.set(True)
     try:
         payload = dump_object(memoized)
@@ -74,10 +75,6 @@ def _imported(module: str, qualname: str) -> Any:
     if found is None:
         raise AttributeError(f"{module} has no {qualname} in this process")
     return found
-
-
-def _new(kind: type[Any]) -> Any:
-    return kind.__new__(kind)
 
 
 def _restored(module: str, qualname: str | None, code_digest: bytes, payload: bytes) -> Any:
