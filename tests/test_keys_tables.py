@@ -81,6 +81,24 @@ def test_slices_and_chunks_of_arrow_do_not_count(items, wrap):
     assert digest(wrap([items])) != digest(wrap([twice]))
 
 
+@pytest.mark.parametrize(("kind", "width"), [(pa.string(), "i4"), (pa.large_binary(), "i8")])
+def test_what_lies_under_a_null_text_does_not_count(kind, width):
+    def text(under, filled=b"\x0d"):
+        data = [b"ab", under, b"", b"cde"]
+        offsets = np.cumsum([0, *map(len, data)]).astype(width)
+        buffers = [filled, offsets.tobytes(), b"".join(data)]
+        return pa.Array.from_buffers(kind, 4, [pa.py_buffer(buffer) for buffer in buffers])
+
+    plain = pa.array([b"ab", None, b"", b"cde"], kind)
+    assert text(b"hidden").equals(plain)
+    assert digest(text(b"hidden")) == digest(text(b"")) == digest(plain)
+    assert digest(text(b"hidden")[1:]) == digest(plain[1:]) != digest(plain)
+    assert digest(text(b"hidden", b"\0")) == digest(pa.nulls(4, kind))
+    assert digest(pa.array([None, b"ab", b"", b"cde"], kind)) != digest(plain)
+    assert digest(pa.array([b"ab", b"", None, b"cde"], kind)) != digest(plain)
+    assert digest(pa.array([None, None], kind)) != digest(pa.array([None, b""], kind))
+
+
 @pytest.mark.parametrize("name", ["lists", "structs", "large strings", "moments", "dictionary"])
 def test_arrow_columns_of_frames_neither(name):
     def column(items):

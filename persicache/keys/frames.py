@@ -253,16 +253,19 @@ def _write_chunks(out: bytearray, kind: Any, chunks: Iterable[Any], seen: Seen) 
     nbytes = sum(chunk.nbytes for chunk in chunks)
     valid, lengths, data = hasher_for(count), hasher_for(0), hasher_for(nbytes)
     for chunk in chunks:
+        filled = None
         if missing:
-            valid.update(chunk.is_valid().to_numpy(zero_copy_only=False).view(np.uint8).data)
-        _hash_slots(chunk.drop_null() if chunk.null_count else chunk, lengths.update, data.update, seen)
+            filled = chunk.is_valid().to_numpy(zero_copy_only=False)
+            valid.update(filled.view(np.uint8).data)
+        if _has_text(chunk.type):
+            _hash_text(chunk, filled if chunk.null_count else None, lengths.update, data.update)
+        else:
+            _hash_slots(chunk.drop_null() if chunk.null_count else chunk, data.update, seen)
     for hasher in (valid, lengths, data):
         out += hasher.digest()
 
 
-def _hash_slots(
-    chunk: Any, lengths: Callable[[Any], object], data: Callable[[Any], object], seen: Seen
-) -> None:
+def _hash_slots(chunk: Any, data: Callable[[Any], object], seen: Seen) -> None:
     import pyarrow as pa  # noqa: PLC0415 - an optional package
 
     kind = chunk.type
@@ -270,10 +273,6 @@ def _hash_slots(
         data(chunk.to_numpy(zero_copy_only=False).view(np.uint8).data)
     elif pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind):
         _hash_slice(chunk.buffers()[1], chunk.offset, len(chunk), kind.bit_width // 8, data)
-    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
-        _hash_text(chunk, np.int32, lengths, data)
-    elif pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
-        _hash_text(chunk, np.int64, lengths, data)
     else:
         # Nested types, item by item.
         body = bytearray()
@@ -286,18 +285,40 @@ def _hash_slice(buffer: Any, start: int, count: int, width: int, data: Callable[
         data(memoryview(buffer)[start * width : (start + count) * width])
 
 
+def _has_text(kind: Any) -> bool:
+    import pyarrow as pa  # noqa: PLC0415 - an optional package
+
+    is_large = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+    return bool(is_large or pa.types.is_string(kind) or pa.types.is_binary(kind))
+
+
 def _hash_text(
-    chunk: Any, offset: type, lengths: Callable[[Any], object], data: Callable[[Any], object]
+    chunk: Any, filled: Any, lengths: Callable[[Any], object], data: Callable[[Any], object]
 ) -> None:
     count = len(chunk)
-    if count:
-        _, offsets_buffer, data_buffer = chunk.buffers()
-        offsets: np.ndarray[Any, Any] = np.frombuffer(offsets_buffer, offset)[
-            chunk.offset : chunk.offset + count + 1
-        ]
-        lengths(np.diff(offsets).astype(np.int64).view(np.uint8).data)
-        if data_buffer is not None:
-            data(memoryview(data_buffer)[int(offsets[0]) : int(offsets[-1])])
+    if not count:
+        return
+    offsets = _offsets(chunk)
+    sizes = np.diff(offsets).astype(np.int64)
+    if filled is not None:
+        hidden = sizes * ~filled
+        if hidden.any():
+            # Under a null there is nearly always nothing, and a copy without nulls takes longest.
+            sizes -= hidden
+            chunk = chunk.drop_null()
+            offsets = _offsets(chunk)
+    lengths(sizes.view(np.uint8).data)
+    buffer = chunk.buffers()[2]
+    if buffer is not None:
+        data(memoryview(buffer)[int(offsets[0]) : int(offsets[-1])])
+
+
+def _offsets(chunk: Any) -> np.ndarray[Any, Any]:
+    import pyarrow as pa  # noqa: PLC0415 - an optional package
+
+    is_small = pa.types.is_string(chunk.type) or pa.types.is_binary(chunk.type)
+    offsets: np.ndarray[Any, Any] = np.frombuffer(chunk.buffers()[1], np.int32 if is_small else np.int64)
+    return offsets[chunk.offset : chunk.offset + len(chunk) + 1]
 
 
 def _register_pandas() -> None:
