@@ -60,7 +60,7 @@ class Dependencies:
 
     def parts(self) -> dict[str, bytes]:
         """Name each, with its digest."""
-        return {f"depends_on[{i}]: {_shown(self._given[i])}": part for i, part in self._digests().items()}
+        return {f"[{i}] {_name(self._given[i])}": part for i, part in self._digests().items()}
 
     def _digests(self) -> dict[int, bytes]:
         return {i: self._digest_of(i, each) for i, each in enumerate(self._given)}
@@ -107,6 +107,9 @@ def _has_code(each: object) -> bool:
     return inspect.isroutine(each) or inspect.isclass(each) or hasattr(each, "__wrapped__")
 
 
-def _shown(each: object) -> str:
+def _name(each: object) -> str:
+    """Name what is depended on, the same whatever it changes to."""
+    if _is_path(each):
+        return str(each)
     name = getattr(each, "__qualname__", None)
-    return name if isinstance(name, str) else repr(each)[:80]
+    return name if isinstance(name, str) else type(each).__name__
