@@ -304,6 +304,157 @@ def test_which_of_two_namesakes_is_called_counts():
     assert fingerprint(make(one, two)).digest != fingerprint(make(two, one)).digest
 
 
+def in_cell(source, namespace, *, file):
+    """Run a notebook's cell: all cells share a namespace, and each has a file name of its own."""
+    exec(compile(textwrap.dedent(source), file, "exec"), namespace)
+    return namespace
+
+
+CELLS = (
+    "RATE = 2\ndef helper(x):\n    return x * RATE",
+    "f = lambda x: helper(x) + 1; g = lambda x: helper(x) + 2",
+    "class Model:\n    def go(self, x): return f(x)\ndef use(x): return Model().go(x)",
+)
+
+
+def test_notebook_cells_count_by_what_they_say(tmp_path):
+    def notebook(kernel, cells=CELLS):
+        namespace = {"__name__": "__main__"}
+        for number, cell in enumerate(cells):
+            in_cell(cell, namespace, file=str(tmp_path / f"ipykernel_{kernel}" / f"{number * kernel}.py"))
+        return namespace
+
+    before, again = notebook(1), notebook(77)
+    for name in ("f", "g", "use", "helper"):
+        assert fingerprint(before[name]).digest == fingerprint(again[name]).digest
+        assert fingerprint(before[name]).parts == fingerprint(again[name]).parts
+    assert fingerprint(before["f"]).digest != fingerprint(before["g"]).digest
+    typed = in_cell("\n\n".join(CELLS), {"__name__": "__main__"}, file="<ipython-input-3-abc>")
+    assert fingerprint(typed["use"]).digest == fingerprint(before["use"]).digest
+    # A cell is run again as it is, and then edited.
+    code = fingerprint(before["use"])
+    in_cell(CELLS[0], before, file="another.py")
+    assert not code.is_current()
+    assert fingerprint(before["use"]).digest == code.digest
+    in_cell(CELLS[0].replace("x * RATE", "x + RATE"), before, file="another.py")
+    assert fingerprint(before["use"]).digest != code.digest
+
+
+BUSY = """
+import functools
+RATE = 3
+class Model:
+    def go(self, x): return [self.one(y) for y in range(x)]
+    def one(self, y): return y * RATE if y % 2 else -y
+@functools.lru_cache
+def total(x):
+    with_lambda = sorted(Model().go(x), key=lambda y: -y)
+    try:
+        return sum(with_lambda) / x
+    except ZeroDivisionError:
+        return None
+def f(x): return total(x), total.__wrapped__(x)
+"""
+
+
+def test_what_watches_the_code_does_not_count(workspace):
+    def watch(frame, event, argument):
+        frame.f_trace_opcodes = True
+        return watch
+
+    def digests():
+        return [fingerprint(module.f, code=code).digest for code in ("deep", "own")] + [digest(module.f)]
+
+    module = workspace.load(BUSY)
+    code, before = fingerprint(module.f), digests()
+    tracer = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        # Often enough for the interpreter to specialise what runs.
+        for number in range(100):
+            module.f(number % 7)
+        assert digests() == before
+    finally:
+        sys.settrace(tracer)
+    assert code.is_current()
+    assert digests() == before
+
+
+@pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="Python 3.12 has it first")
+def test_what_monitors_the_code_does_not_count(workspace):
+    module = workspace.load(BUSY)
+    before = fingerprint(module.f).digest
+    monitoring, tool = sys.monitoring, 4
+    events = (monitoring.events.LINE, monitoring.events.INSTRUCTION, monitoring.events.CALL)
+    monitoring.use_tool_id(tool, "test")
+    try:
+        for event in events:
+            monitoring.register_callback(tool, event, lambda *_: None)
+        monitoring.set_events(tool, functools.reduce(operator.or_, events))
+        for number in range(100):
+            module.f(number % 7)
+        assert fingerprint(module.f).digest == before
+    finally:
+        monitoring.set_events(tool, 0)
+        monitoring.free_tool_id(tool)
+    assert fingerprint(module.f).digest == before
+
+
+def test_nested_and_decorated_functions_count_each_by_its_own():
+    source = """
+    import functools
+    def times(n):
+        def decorate(function):
+            @functools.wraps(function)
+            def wrapper(x):
+                def inner(y): return function(y) * n
+                return inner(x)
+            return wrapper
+        return decorate
+    @times(2)
+    @times(3)
+    def f(x): return x
+    def outer(k):
+        def middle():
+            def innermost(x): return x + k
+            return innermost
+        return middle()
+    g = outer(1)
+    class Tool:
+        @staticmethod
+        @times(5)
+        def make(x): return x
+        @property
+        def size(self): return 7
+        @classmethod
+        def read(cls, x): return cls.make(x)
+        class Inner:
+            def go(self): return 9
+    def h(x): return Tool().size, Tool.read(x), Tool.Inner().go()
+    """
+    before = run(source)
+    edits = {
+        "f": [
+            ("@times(3)", "@times(4)"),
+            ("@times(2)\n", "\n"),
+            ("def f(x): return x", "def f(x): return -x"),
+        ],
+        "g": [("outer(1)", "outer(2)"), ("x + k", "x - k")],
+        "h": [("@times(5)", "@times(6)"), ("return 7", "return 8"), ("cls.make(x)", "cls.make(-x)")],
+    }
+    edits["h"] += [("return 9", "return 10"), ("def make(x): return x", "def make(x): return -x")]
+    for name in edits:
+        assert fingerprint(run(source)[name]).digest == fingerprint(before[name]).digest
+        for other, changes in edits.items():
+            for change in changes:
+                edited = fingerprint(run(edit(source, change))[name])
+                assert (edited.digest == fingerprint(before[name]).digest) == (name != other), change
+    everywhere = run(edit(source, ("function(y) * n", "function(y) + n")))
+    for name in "fh":
+        assert fingerprint(everywhere[name]).digest != fingerprint(before[name]).digest
+    assert fingerprint(everywhere["g"]).digest == fingerprint(before["g"]).digest
+
+
 def run(source, namespace=None, name="user_code"):
     namespace = {"__name__": name} if namespace is None else namespace
     exec(textwrap.dedent(source), namespace)
