@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar
 
 from persicache.errors import (
     BackendError,
     BlobNotFound,
     CorruptEntry,
+    StaleReference,
     UnencodableValue,
     UnloadableValue,
     UntrustedPickle,
@@ -266,6 +268,23 @@ class Memoized(Generic[P, R]):
         if not self._calls.is_current():
             self._calls.renew()
         return self._calls.locate(args, kwargs)
+
+    def is_held(self, ref: Ref[Any]) -> bool:
+        """Return whether memory has what a reference is to."""
+        return self._results.recall(ref.key) is not None
+
+    def read_many(self, wheres: Iterable[KeyName]) -> Iterator[tuple[KeyName, Blob]]:
+        """Yield what the store has of several results, read at once where that pays."""
+        return iter(()) if self._clock() < self._paused_until else self._entries.load_many(wheres)
+
+    def adopt(self, ref: Ref[Any], outcome: Outcome) -> None:
+        """Store what was computed where this store could not be reached."""
+        with contextlib.suppress(StaleReference):  # the code has changed since
+            self.keep(ref.where, ref.key, outcome, self._about(*ref.call()), ABSENT)
+
+    def epoch(self) -> object:
+        """Return what stands for the code, and for all else that results depend on, as they are now."""
+        return self._calls.epoch
 
     def locate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[KeyName, object]:
         """Return where the result of a call is, by the code as it is now; under which key memory has it."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["Bound"]
@@ -39,6 +41,10 @@ class Bound:
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self.__func__, name)
         return functools.partial(verb, self.__self__) if name in self.__func__.CALLS else verb
+
+    def map(self, iterable: Iterable[Any], /, *iterables: Iterable[Any], **options: Any) -> Any:
+        """Return an iterator over the results of many calls: see `MemoizedFunction.map`."""
+        return self.__func__.map(itertools.repeat(self.__self__), iterable, *iterables, **options)
 
     def put(self, result: Any, /, *args: Any, **kwargs: Any) -> None:
         """Store a result for this call, computed elsewhere: see `MemoizedFunction.put`."""

@@ -59,6 +59,13 @@ class Calls:
         """The signature that calls are bound to."""
         return self._bind.signature
 
+    @property
+    def epoch(self) -> object:
+        """What stands for the code, and for all else that results depend on, until it changes."""
+        if not self.is_current():
+            self.renew()
+        return self._epoch
+
     def renew(self) -> None:
         """Look at the code, and at all else that results depend on, as it is now."""
         # Race: two threads may do this at once; both find the same.

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 from persicache.keys import KeyName
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome, Steps
+from persicache.memo.mapping_async import AsyncMapped
 from persicache.memo.ref import Ref, awaited
 from persicache.memo.threads import in_thread
 from persicache.storage import ABSENT, Blob, Expectation, Version
@@ -64,6 +65,30 @@ class MemoizedCoroutine(Memoized[P, R]):
         if outcome is None:
             outcome = await self._run(ref.where, ref.key, *ref.call(), expect)
         return self._unwrapped(outcome)  # type: ignore[no-any-return]
+
+    def map(
+        self,
+        iterable: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        ordered: bool = True,
+        concurrency: int = 1,
+    ) -> AsyncMapped[R]:
+        """Return an asynchronous iterator over the results of many calls.
+
+        As `MemoizedFunction.map`: the store is asked for many at once, and what it doesn't have
+        is computed and stored, a batch ahead of what is taken.
+
+        Parameters
+        ----------
+        iterable, *iterables : iterable
+            The arguments, as for the builtin `map`.
+        ordered : bool, default True
+            Whether results come in the order of the calls; else as they complete.
+        concurrency : int, default 1
+            How many calls are computed at once.
+        """
+        return AsyncMapped(self, (iterable, *iterables), ordered=ordered, concurrency=concurrency)
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute this call anew, and store the result in place of any there is.

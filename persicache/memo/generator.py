@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncGenerator, Generator, Mapping
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from persicache.keys import KeyName
 from persicache.mappings import nbytes, parse_nbytes
@@ -75,6 +75,10 @@ class _Replaying(Memoized[P, R]):
         if record.spoiled not in self._warned:
             self._warned.add(record.spoiled)
             warn_caller(f"what {self._label} yielded is not stored: {record.spoiled}")
+
+    def map(self, *iterables: object, **options: object) -> NoReturn:  # noqa: ARG002
+        """Refuse: a generator looks into the store when it is begun."""
+        raise TypeError(f"{self._label} is a generator function, which the builtin map is good for")
 
     def put(self, result: Any, /, *args: Any, **kwargs: Any) -> None:
         """Store what this call yields, in place of any there is.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 from persicache.keys import KeyName
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome
+from persicache.memo.mapping import Mapped
 from persicache.memo.ref import Ref, dereferenced, result_of
 from persicache.storage import ABSENT, Blob, Expectation, Version
 
@@ -54,6 +55,50 @@ class MemoizedFunction(Memoized[P, R]):
         if outcome is None:
             outcome = self._run(ref.where, ref.key, *ref.call(), expect)
         return self._unwrapped(outcome)  # type: ignore[no-any-return]
+
+    def map(
+        self,
+        iterable: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        ordered: bool = True,
+        executor: Executor | None = None,
+    ) -> Mapped[R]:
+        """Return an iterator over the results of many calls, as the builtin `map` does.
+
+        The store is asked for many at once. What it doesn't have is computed when its turn
+        comes, and stored; equal calls are computed once.
+
+        Parameters
+        ----------
+        iterable, *iterables : iterable
+            The arguments: the first of each call, the second, and so on, until one iterable
+            ends. Up to 1024 are taken ahead; of an iterator that gives what can be changed, none.
+        ordered : bool, default True
+            Whether results come in the order of the calls; else what is stored comes first.
+        executor : concurrent.futures.Executor, optional
+            What computes: threads, processes, a dask ``client.get_executor()``. Then a batch
+            of calls is computed ahead, and ``ordered=False`` yields as they complete.
+
+        Returns
+        -------
+        Mapped
+            An exception that a call raises is raised in its place, and `next` goes on with the
+            call after it.
+
+        Examples
+        --------
+        >>> from persicache import persistent_memoize
+        >>> @persistent_memoize("memory://doc-map")
+        ... def power(x, n):
+        ...     print("computing", x, n)
+        ...     return x**n
+        >>> list(power.map([2, 3, 2], [4, 2, 4]))
+        computing 2 4
+        computing 3 2
+        [16, 9, 16]
+        """
+        return Mapped(self, (iterable, *iterables), ordered=ordered, executor=executor)
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute this call anew, and store the result in place of any there is.
