@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from persicache.errors import UndigestibleValue
 
@@ -13,6 +14,8 @@ from persicache.keys.parts import PART_NBYTES
 from persicache.keys.writers import EXACT, SHORT_NBYTES, Trouble, seal, write
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from persicache.keys.writers import Seen
 
 __all__ = ["CallDigest", "digest", "feed"]
@@ -44,6 +47,14 @@ def digest(value: object, *, path: str = "value") -> bytes:
     UndigestibleValue
         If something in it has no meaning beyond this process: a file handle, a lock, a bare
         ``object()``; or if it contains itself.
+
+    Notes
+    -----
+    Zeros of either sign are different. One NaN is like any other, but in arrays and tables, which
+    are digested as they lie in memory, it counts with its bits. Of an object of any class counts
+    what it tells pickle, without what a ``cached_property`` keeps; one that remembers results in
+    other attributes has another digest afterwards, unless `register_digest` or a method
+    ``__persicache_key__`` says what counts.
 
     Examples
     --------
@@ -101,6 +112,9 @@ class CallDigest:
         What is the same for all calls of the function: the digest of its code, a version.
     names : tuple of str
         The parameters.
+    defaults : mapping, optional
+        Their default values. One that is a bare ``object()``, as is used to tell that nothing was
+        given, stands for just that.
 
     Examples
     --------
@@ -112,10 +126,13 @@ class CallDigest:
     persicache.errors.UndigestibleValue: argument 'y'[1] can't be digested: one bare object()...
     """
 
-    __slots__ = ("_names", "_start", "_started")
+    __slots__ = ("_names", "_start", "_started", "_unset")
 
-    def __init__(self, salt: object, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, salt: object, names: tuple[str, ...], *, defaults: Mapping[str, object] | None = None
+    ) -> None:
         self._names = names
+        self._unset = {name: value for name, value in (defaults or {}).items() if type(value) is object}
         self._start = digest((salt, names), path="the salt of the call")
         # What all calls have in common is hashed once.
         self._started = blake2b(self._start, digest_size=32)
@@ -133,6 +150,8 @@ class CallDigest:
         UndigestibleValue
             As for `digest`, naming the argument.
         """
+        if self._unset:
+            values = self._stood_for(values)
         out = bytearray()
         seen: Seen = {}
         index = -1
@@ -178,8 +197,21 @@ class CallDigest:
         >>> [name for name in one if one[name] != other[name]]
         ['y']
         """
-        named = zip(self._names, values, strict=True)
+        named = zip(self._names, self._stood_for(values), strict=True)
         return {name: digest(value, path=f"argument {name!r}")[:PART_NBYTES] for name, value in named}
+
+    def _stood_for(self, values: tuple[object, ...]) -> tuple[object, ...]:
+        named = zip(self._names, values, strict=True)
+        return tuple(_UNSET if self._unset.get(name, _UNSET) is value else value for name, value in named)
+
+
+class _Unset(enum.Enum):
+    """What stands for an argument that wasn't given."""
+
+    UNSET = "unset"
+
+
+_UNSET: Final = _Unset.UNSET
 
 
 def _undigestible(path: str, value: object, error: Exception) -> UndigestibleValue:
