@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from persicache.keys.bytecode import lookups, names, write_outline
 from persicache.keys.classes import CODE, class_parts, own_state, state_names
 from persicache.keys.node import Node
-from persicache.keys.origins import is_user_file, is_user_module, library, module_of_import
+from persicache.keys.origins import is_user_file, is_user_module, library
 from persicache.keys.outline import outline
 from persicache.keys.reached import Alike, Parts
 from persicache.keys.rebinding import rebound
+from persicache.keys.resolving import resolve
 from persicache.keys.watch import MISSING, Watch, contents
 from persicache.keys.writers import FAMILIES, class_name, safe_name, write_text
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from persicache.keys.bytecode import Lookup
+    from persicache.keys.resolving import Found
 
 __all__ = ["CodeMode", "Graph"]
 
@@ -250,10 +251,8 @@ class Graph:
             self._names |= names(function.__code__)
             self._attributes(node, function)
             for lookup in sorted(lookups(function.__code__)):
-                if lookup.level < 0:
-                    self._resolve_global(node, function.__globals__, lookup.names)
-                else:
-                    self._resolve_import(node, function.__globals__, lookup)
+                for found in resolve(lookup, function.__globals__, self.watch):
+                    self._take(node, found)
 
     def _attributes(self, node: Node, function: types.FunctionType) -> None:
         attributes = function.__dict__
@@ -352,48 +351,15 @@ class Graph:
 
     # -- From a name to what it stands for
 
-    def _resolve_global(self, node: Node, namespace: Mapping[str, object], names: tuple[str, ...]) -> None:
-        path = name = names[0]
-        found = self.watch.look_up(namespace, name)
-        if found is MISSING:
-            # A builtin is known by its name.
-            write_text(node.own, b"B", name)
-            return
-        for name in names[1:]:
-            if not issubclass(type(found), types.ModuleType) or not is_user_module(_module_name(found)):
-                break
-            module, namespace, path = found, vars(found), f"{path}.{name}"
-            found = self.watch.look_up(namespace, name)
-            if found is MISSING:
-                found = self._resolve_lazily(node, module, name)
-            if found is MISSING:
-                write_text(node.own, b"0", path)
-                return
-        self._reach(node, path, namespace, found)
-
-    def _resolve_lazily(self, node: Node, module: Any, name: str) -> object:
-        lazy = vars(module).get("__getattr__", MISSING)
-        if lazy is not MISSING:
-            self._refer(node, f"{_module_name(module)}.__getattr__", lazy)
-        return module_of_import(f"{_module_name(module)}.{name}") or MISSING
-
-    def _resolve_import(self, node: Node, namespace: Mapping[str, object], lookup: Lookup) -> None:
-        package = str(namespace.get("__package__") or "")
-        module = module_of_import("." * lookup.level + lookup.names[0], package)
-        if module is None:
-            self._library(node, "import", lookup.names[0])
-        elif len(lookup.names) == 1:
-            name = module.__name__
-            while name:
-                self._refer(node, f"import {name}", module_of_import(name))
-                name = name.rpartition(".")[0]
+    def _take(self, node: Node, found: Found) -> None:
+        if found.kind == "name":
+            self._reach(node, found.path, found.namespace, found.value)
+        elif found.kind == "thing":
+            self._refer(node, found.path, found.value)
+        elif found.kind == "library":
+            self._library(node, "import", found.path)
         else:
-            name = lookup.names[1]
-            found = self.watch.look_up(vars(module), name)
-            if found is MISSING:
-                found = self._resolve_lazily(node, module, name)
-            if found is not MISSING:
-                self._reach(node, f"{module.__name__}.{name}", vars(module), found)
+            write_text(node.own, b"B" if found.kind == "builtin" else b"0", found.path)
 
     def _reach(self, node: Node, path: str, namespace: Mapping[str, object], found: object) -> None:
         name = path.rpartition(".")[2]
@@ -449,10 +415,6 @@ def _public_names(module: types.ModuleType) -> set[str]:
         for name, value in vars(module).items()
         if not name.startswith("__") and not issubclass(type(value), types.ModuleType)
     }
-
-
-def _module_name(module: Any) -> str:
-    return str(module.__name__)
 
 
 def _main(module: str) -> str:
