@@ -1117,6 +1117,38 @@ def test_code_in_other_site_packages_is_a_library(tmp_path):
         sys.modules.pop("elsewhere_installed")
 
 
+USES_LIBRARY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import some_library
+from persicache.keys import digest, fingerprint
+def f(x): return some_library.g(x)
+print(fingerprint(f).digest.hex(), digest(some_library.g).hex(), *fingerprint(f).parts, sep=",")
+"""
+
+
+def test_libraries_count_by_their_version(tmp_path):
+    folder = tmp_path / "lib" / "site-packages"
+    information = folder / "some_library-1.dist-info"
+    information.mkdir(parents=True)
+
+    def take(version, body):
+        (folder / "some_library.py").write_text(f"def g(x): return {body}\n")
+        (information / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: some_library\nVersion: {version}\n"
+        )
+        command = [sys.executable, "-B", "-c", USES_LIBRARY, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.strip().split(",")
+
+    first, edited, second = take("1.0", "x"), take("1.0", "x + 1"), take("2.0", "x + 1")
+    assert first == edited
+    assert "some_library 1.0" in first
+    assert "some_library 2.0" in second
+    assert first[0] != second[0]
+    assert first[1] != second[1]
+
+
 @pytest.mark.parametrize("module", ["yaml", "dateutil"])
 def test_a_library_has_one_version_loaded_or_not(module):
     pytest.importorskip(module)
