@@ -66,7 +66,7 @@ class Watch:
     __slots__ = (
         *("_all_functions", "_all_items", "_all_lookups", "_all_sizes"),
         *("_cells", "_functions", "_items", "_keyword_only", "_lookups", "_only_atoms", "_sizes"),
-        "is_complete",
+        *("_is_plain", "is_complete"),
     )
 
     def __init__(self, *, only_atoms: bool = False) -> None:
@@ -143,6 +143,7 @@ class Watch:
         self._all_functions = tuple(self._functions)
         self._all_sizes = tuple((namespace, len(namespace)) for namespace in self._sizes)
         self._all_items = tuple(self._items.values())
+        self._is_plain = not (self._keyword_only or self._cells or self._sizes or self._items)
 
     def is_current(self) -> bool:
         """Whether all that was remembered is still so. Quick: for every call."""
@@ -156,6 +157,9 @@ class Watch:
                 or len(attributes) != size
             ):
                 return False
+        return self._is_plain or self._is_rest_current()
+
+    def _is_rest_current(self) -> bool:
         for function, kwdefaults in self._keyword_only:
             if function.__kwdefaults__ is not kwdefaults:
                 return False
@@ -165,9 +169,6 @@ class Watch:
         for namespace, size in self._all_sizes:
             if len(namespace) != size:
                 return False
-        return not self._all_items or self._are_items_current()
-
-    def _are_items_current(self) -> bool:
         try:
             for value, count, items, values in self._all_items:
                 if len(value) != count or not all(map(is_, value, items)):
