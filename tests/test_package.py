@@ -41,6 +41,7 @@ EXAMPLES = {
     "expected": "v1",
     "actual": "v2",
     "path": "argument 'x'",
+    "kind": "dict",
     "package": "s3fs",
     "extra": "s3",
     "attempts": 7,
