@@ -27,6 +27,7 @@ __all__ = [
     "UnencodableValue",
     "UnknownCodec",
     "UnloadableValue",
+    "UnreadableDependency",
     "UntrustedPickle",
     "VersionConflict",
 ]
@@ -266,6 +267,15 @@ class UndigestibleValue(PersicacheError, TypeError):
         "stands for it (key=), give its class a __persicache_key__ method, or call "
         "persicache.register_digest(type, function)"
     )
+
+
+class UnreadableDependency(PersicacheError, OSError):
+    """A file that a function's results depend on can't be read."""
+
+    path: str
+    reason: str
+
+    _sentence = "depends_on= names {path}, which can't be read: {reason}"
 
 
 class MissingDependency(PersicacheError, ImportError):

@@ -10,7 +10,7 @@ from persicache.eviction.lfu import LFU
 from persicache.eviction.lru import LRU
 from persicache.eviction.policy import Policy
 
-__all__ = ["POLICIES", "new_policy"]
+__all__ = ["POLICIES", "check_policy", "new_policy"]
 
 #: The policies that an option can name.
 POLICIES: Final[Mapping[str, Callable[[], Policy]]] = {"gdsf": GDSF, "lfu": LFU, "lru": LRU}
@@ -29,6 +29,11 @@ def new_policy(name: str) -> Policy:
     >>> len(new_policy("lru"))
     0
     """
-    if name not in POLICIES:
-        raise ValueError(f"unknown policy {name!r}: give one of {sorted(POLICIES)}")
+    check_policy(name)
     return POLICIES[name]()
+
+
+def check_policy(name: object) -> None:
+    """Raise ValueError unless there is a policy of this name."""
+    if not isinstance(name, str) or name not in POLICIES:
+        raise ValueError(f"unknown policy {name!r}: give one of {sorted(POLICIES)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar
@@ -19,21 +20,25 @@ from persicache.errors import (
 )
 from persicache.keys import KeyName
 from persicache.mappings import Entries
+from persicache.mappings.html import shown, summary
 from persicache.mappings.warn import warn_caller
 from persicache.memo.bound import Bound
+from persicache.memo.bounds import Bounds
 from persicache.memo.callables import label_of
 from persicache.memo.calls import Calls
 from persicache.memo.computation import Computation, Compute, Outcome, Steps
+from persicache.memo.entries import EntryListing
 from persicache.memo.explain import Explainer, Explanation
 from persicache.memo.inventory import Inventories
 from persicache.memo.leases_tmp import Leases, open_leases
 from persicache.memo.record import Recorder
 from persicache.memo.ref import Ref
-from persicache.memo.results import Expired, Raised, Results
+from persicache.memo.results import Expired, Raised, Results, Saved
 from persicache.memo.settings import Settings
 from persicache.memo.shown import shown_arguments
 from persicache.memo.stats import Counters, Stats
 from persicache.memo.travel import reduced
+from persicache.memo.usage_log import usage_log
 from persicache.storage import ABSENT, ANY, Blob, Expectation, Version
 
 __all__ = ["TROUBLES", "Memoized"]
@@ -81,14 +86,26 @@ class Memoized(Generic[P, R]):
     ) -> None:
         functools.update_wrapper(self, function, updated=())  # type: ignore[arg-type]  # its attributes could hide the verbs
         self.__wrapped__ = function
+        if getattr(function, "__isabstractmethod__", False):
+            self.__isabstractmethod__ = True
+        # What is no method as it is, a partial or an object with a __call__, is none when it remembers.
+        self._binds = hasattr(function, "__get__")
         self._entries = entries
         self._settings = settings
         self._label = label or label_of(function)
         self._calls = Calls(function, settings, label=self._label, extension=entries.extension)
-        self._results = Results(entries, expires=settings.expires, memory_nbytes=settings.memory_nbytes)
+        self._results = Results(
+            entries,
+            expires=settings.expires,
+            memory_nbytes=settings.memory_nbytes,
+            result_of=self._result_of,
+        )
         self._recorder = Recorder(self._calls, settings, label=self._label)
         self._inventories = Inventories(entries, self._calls.prefix, tells_values=settings.record_args)
-        self._counters = Counters()
+        self._usage = usage_log(entries.storage, self._calls.prefix)
+        self._counters = Counters(self._usage)
+        self._usage.add_source(self._counters)
+        self._bounds = self._new_bounds() if settings.limits else None
         self._clock = clock
         self._paused_until = 0.0
         self._warned: set[str] = set()
@@ -99,6 +116,18 @@ class Memoized(Generic[P, R]):
         return (
             f"<memoized {self._label} in {self._entries.place!r}: {stats.hits} hits, {stats.misses} misses>"
         )
+
+    def _repr_html_(self) -> str:
+        stats = self.stats()
+        facts = {
+            "place": self._entries.place,
+            "hits": stats.hits,
+            "misses": stats.misses,
+            "errors": stats.errors,
+            "seconds saved": f"{stats.seconds_saved:.3g}",
+            "read instead of computed": shown(stats.nbytes_saved),
+        }
+        return summary(f"memoized {self._label}", facts, (), ())
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return reduced(self, (self.__wrapped__, self._entries, self._settings, self._label))
@@ -113,7 +142,7 @@ class Memoized(Generic[P, R]):
         return self._entries.place
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else Bound(self, instance)
+        return Bound(self, instance) if instance is not None and self._binds else self
 
     def __persicache_code__(self) -> tuple[Any, ...]:
         """Return what another function depends on that calls this one."""
@@ -172,7 +201,9 @@ class Memoized(Generic[P, R]):
         where = self._where(args, kwargs)
         about = self._about(args, kwargs)
         self._results.forget_held(where)
-        self._results.save(where, result, seconds=0.0, about=about, expect=ANY)
+        # Nobody told what it cost.
+        saved = self._results.save(where, result, seconds=math.nan, about=about, expect=ANY)
+        self._stored(where, saved, math.nan)
         self._inventories.note(self._calls.code())
 
     def ref(self, /, *args: P.args, **kwargs: P.kwargs) -> Ref[R]:
@@ -186,11 +217,41 @@ class Memoized(Generic[P, R]):
     def clear(self) -> int:
         """Remove all stored results of this function, by whatever code; return how many."""
         self._inventories.clear()
+        self._usage.clear()
         return self._results.clear(self._calls.prefix)
 
     def stats(self) -> Stats:
         """Return what happened since the function was decorated, in this process."""
         return self._counters.stats()
+
+    def entries(self) -> EntryListing:
+        """Return an iterable of what is stored, each an `EntryInfo`; in a notebook, a table of some.
+
+        The store is listed, and the head of each entry is read, as the iteration goes on.
+        """
+        self._calls.code()
+        return EntryListing(
+            self._entries,
+            self._usage,
+            prefix=self._calls.prefix,
+            label=self._label,
+            is_current=self._recorder.is_current,
+            expires=self._settings.expires,
+            forget=self._results.forget,
+        )
+
+    def flush(self) -> None:
+        """Write what waits, and bring the store within its limits now, whoever stored too much.
+
+        Raises
+        ------
+        BackendError
+            If the place can't be read or written.
+        """
+        self._usage.flush()
+        if self._bounds is not None:
+            self._bounds.enforce()
+        self._entries.storage.flush()
 
     def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Tell why this call hits or misses: what differs from the nearest call that is stored.
@@ -234,7 +295,7 @@ class Memoized(Generic[P, R]):
             key = where.text
         held = results.recall(key)
         if held is not None:
-            self._counters.hit(held.where.text, held.cost_seconds)
+            self._counters.hit(held.where.text, held.cost_seconds, held.nbytes)
             return Outcome(results.value_of(held), None, 0.0), held.where, key
         return None, where or calls.locate(args, kwargs), key
 
@@ -244,7 +305,7 @@ class Memoized(Generic[P, R]):
         """Return what memory or the store has, or `blob`, which was read from there."""
         held = self._results.recall(ref.key)
         if held is not None:
-            self._counters.hit(held.where.text, held.cost_seconds)
+            self._counters.hit(held.where.text, held.cost_seconds, held.nbytes)
             return Outcome(self._results.value_of(held), None, 0.0), ABSENT
         if is_missing:
             return None, ABSENT
@@ -261,7 +322,7 @@ class Memoized(Generic[P, R]):
             found = self._results.load(where, key, blob)
         except TROUBLES as error:
             return None, self._missed(error, start)
-        self._counters.hit(where.text, found.cost_seconds)
+        self._counters.hit(where.text, found.cost_seconds, found.nbytes)
         return Outcome(found.value, None, 0.0), ABSENT
 
     def _where(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> KeyName:
@@ -324,7 +385,7 @@ class Memoized(Generic[P, R]):
             found = self._results.load(where, key)
         except TROUBLES:
             return None  # what there is to say of it was said, or will be
-        self._counters.hit(where.text, found.cost_seconds)
+        self._counters.hit(where.text, found.cost_seconds, found.nbytes)
         return Outcome(found.value, None, found.cost_seconds)
 
     def keep(
@@ -343,14 +404,15 @@ class Memoized(Generic[P, R]):
             value = Raised(error)
         # Race: a helper that was replaced meanwhile may have had a part in the result, which
         # then is not that of the code in the key.
-        if not self._calls.is_current():
+        if not self._calls.is_current() or not self._recorder.is_current(about):
             return False
         start = self._clock()
         try:
-            self._results.save(where, value, seconds=seconds, about=about, expect=expect, key=key)
+            saved = self._results.save(where, value, seconds=seconds, about=about, expect=expect, key=key)
         except (BackendError, UnencodableValue, UntrustedPickle) as trouble:
             self._trouble(trouble, f"a result of {self._label} could not be stored: {trouble}", start)
             return False
+        self._stored(where, saved, seconds)
         self._inventories.note(self._calls.code())
         return True
 
@@ -362,6 +424,21 @@ class Memoized(Generic[P, R]):
             return ABSENT
         except BackendError:
             return ANY  # what writing says of it will be said
+
+    def _new_bounds(self) -> Bounds:
+        return Bounds(
+            self._entries,
+            self._usage,
+            self._settings.limits,
+            prefix=self._calls.prefix,
+            label=self._label,
+            leases=functools.partial(open_leases, self._entries.storage),
+            expires=self._settings.expires,
+        )
+
+    def _stored(self, where: KeyName, saved: Saved | None, cost_seconds: float) -> None:
+        if self._bounds is not None and saved is not None:
+            self._bounds.stored(where, nbytes=saved.nbytes, cost_seconds=cost_seconds, until=saved.until)
 
     def _counted(self, outcome: Outcome) -> Outcome:
         self._counters.miss(outcome.seconds)
@@ -376,6 +453,10 @@ class Memoized(Generic[P, R]):
             value.error.add_note(f"(stored when {self._label} raised it; forget() the call to try again)")
             raise value.error
         return value
+
+    def _result_of(self, stored: Any) -> object:
+        """Return what `stored` is in place of: a result, or an exception."""
+        return stored.error if type(stored) is Raised else stored
 
     def _about(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an entry says of the call that it holds the result of."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from persicache.errors import UnreadableDependency
 from persicache.keys import CallDigest, Fingerprint, KeyName, encode_prefix, fingerprint
 from persicache.memo.binding import Binder
 from persicache.memo.dependencies import Dependencies
@@ -70,7 +71,7 @@ class Calls:
         """Look at the code, and at all else that results depend on, as it is now."""
         # Race: two threads may do this at once; both find the same.
         code = fingerprint(self._function, code=self._settings.code)
-        depends = self._dependencies.digest() if self._dependencies else None
+        depends = self._dependencies.digests() if self._dependencies else None
         salt = (code.digest, self._settings.version)
         self._bind = Binder(self._function, ignore=self._settings.ignore, key=self._settings.key)
         self._digest = CallDigest(salt if depends is None else (*salt, depends), self._bind.names)
@@ -78,8 +79,7 @@ class Calls:
         self._epoch = object()
         is_same = code.is_current
         if depends is not None:
-            dependencies = self._dependencies
-            self.is_current = lambda: is_same() and dependencies.digest() == depends
+            self.is_current = lambda: is_same() and self._still_depends_on(depends)
         else:
             self.is_current = is_same
 
@@ -88,6 +88,12 @@ class Calls:
         """The code of the last `renew`."""
         assert self._fingerprint is not None
         return self._fingerprint
+
+    def _still_depends_on(self, digests: tuple[bytes, ...]) -> bool:
+        try:
+            return self._dependencies.digests() == digests
+        except UnreadableDependency:
+            return False  # and `renew` will say so
 
     def code_digest(self) -> bytes:
         """Return the digest of the code, as it is now."""

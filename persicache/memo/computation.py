@@ -111,8 +111,8 @@ class Computation:
             found = self._found()
             if found is not None:
                 return found
-            if flight.landed.result() is False:
-                # It raised, or can't be stored: no reason for one to wait for the other.
+            if flight.landed.result() is not None:
+                # It raised, can't be stored, or is gone again: no reason for one to wait for the other.
                 return (yield from self.alone())
         is_stored: bool | None = None
         try:

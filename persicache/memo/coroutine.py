@@ -15,7 +15,7 @@ from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome, Steps
 from persicache.memo.mapping_async import AsyncMapped
 from persicache.memo.ref import Ref, awaited
-from persicache.memo.threads import in_thread
+from persicache.memo.threads import in_thread, settled, started
 from persicache.storage import ABSENT, Blob, Expectation, Version
 
 __all__ = ["MemoizedCoroutine"]
@@ -112,24 +112,26 @@ class MemoizedCoroutine(Memoized[P, R]):
     ) -> Outcome:
         """Go through the steps of a call whose result is not at hand."""
         steps = self._steps(where, key, args, kwargs, expect, anew=anew)
+        working: Future[Any] | None = None
+        sent: Outcome | None = None
         try:
-            step = await in_thread(_advance, steps)
-            while not isinstance(step, Outcome):
+            while True:
+                working = started(_advance, steps, sent)
+                step, sent = await settled(working), None
+                if isinstance(step, Outcome):
+                    return step
                 if isinstance(step, Compute):
-                    outcome = await self._computed(step, args, kwargs)
-                    if not isinstance(outcome.error, Exception | None):  # cancelled: no time for threads
-                        return _advance(steps, outcome)  # type: ignore[no-any-return]
-                    step = await in_thread(_advance, steps, outcome)
-                    continue
-                if isinstance(step, Future):
-                    # Whoever is cancelled here must not cancel the computation of another.
-                    await asyncio.shield(asyncio.wrap_future(step))
+                    sent = await self._computed(step, args, kwargs)
+                    if not isinstance(sent.error, Exception | None):  # cancelled: no time for threads
+                        return _advance(steps, sent)  # type: ignore[no-any-return]
+                elif isinstance(step, Future):
+                    await settled(step)
                 else:
                     await asyncio.sleep(step)
-                step = await in_thread(_advance, steps)
-            return step
         finally:
-            steps.close()
+            # Race: who is cancelled leaves at once, and a thread may be at a step still.
+            if working is not None:
+                working.add_done_callback(lambda _: steps.close())
 
     async def _computed(self, step: Compute, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcome:
         with contextlib.nullcontext() if step.flight is None else step.flight.computing():

@@ -28,6 +28,7 @@ _INCOMPLETE: Final = (
     "the code refers to large containers, or to objects of libraries: what changes inside them is not "
     "noticed (give version= or depends_on=)"
 )
+_AHEAD: Final = "its result is dated so far ahead of the clock that it isn't taken for fresh"
 _NONE_TELLS: Final = "no entry of this function tells what it is for"
 _UNSURE: Final = "looks the same, and is too large to be compared: if nothing else is, it is another"
 
@@ -168,7 +169,8 @@ class Explainer:
             value = self._results.load(where).value
             about = entries.metadata(where.text, where)
         except Expired as error:
-            notes.append(f"its result expired {_ago(error.until, now)}")
+            is_late = error.until <= now
+            notes.append(f"its result expired {_ago(error.until, now)}" if is_late else _AHEAD)
             return False
         except BlobNotFound:
             try:
@@ -185,7 +187,7 @@ class Explainer:
             notes.append(f"the store can't be used: {error}")
             return False
         notes.append(_history(about, now))
-        until = self._results.until(about)
+        until = self._results.until(about, value)
         if until < math.inf:
             notes.append(f"it expires in {shown_seconds(until - now)}")
         if isinstance(value, Raised):

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
+from persicache.errors import UndigestibleValue
 from persicache.keys import KeyName
 from persicache.mappings import nbytes, parse_nbytes
 from persicache.mappings.warn import warn_caller
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Outcome
 from persicache.memo.memory import is_immutable
-from persicache.memo.ref import Ref, awaited, dereferenced, result_of
-from persicache.storage import Expectation, Version
+from persicache.memo.ref import Call, Ref, awaited, dereferenced, result_of
+from persicache.memo.threads import in_thread
 
 __all__ = ["MemoizedAsyncGenerator", "MemoizedGenerator"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: An infinite generator's items are held up to this share of the memory, but this much at least.
+_SHARE: Final = 0.1
+_SMALL_NBYTES: Final = 16 * 1024 * 1024
 _NOT_SENT: Final = (
     "a stored generator is replayed, and can't be sent values: call its function's __wrapped__"
 )
@@ -33,9 +36,12 @@ class _Record:
         self.items: list[Any] = []
         #: Why it will not be stored, if it won't.
         self.spoiled: str | None = None
-        self._room = parse_nbytes("auto")
+        self.seconds = 0.0
+        self._nbytes = 0
+        self._most = _SMALL_NBYTES
 
     def add(self, item: object) -> None:
+        """Note an item, unless it is one too many: what never ends would take all memory."""
         if self.spoiled is not None:
             return
         if not is_immutable(item):
@@ -44,37 +50,46 @@ class _Record:
             except Exception as error:  # noqa: BLE001 - of its own
                 self.spoil(f"an item can't be copied: {error}")
                 return
-        self._room -= nbytes(item)
-        if self._room < 0:
-            self.spoil("its items take too much memory")
+        self._nbytes += nbytes(item)
+        if self._nbytes > self._most == _SMALL_NBYTES:
+            self._most = max(parse_nbytes(_SHARE), _SMALL_NBYTES + 1)
+        if self._nbytes > self._most:
+            self.spoil(f"its items take more than a share of {_SHARE} of the memory")
             return
         self.items.append(item)
 
     def spoil(self, reason: str) -> None:
+        """Forget the items; they won't be stored, for this reason."""
         self.items, self.spoiled = [], reason
 
 
 class _Replaying(Memoized[P, R]):
     """What both kinds of generators have in common."""
 
-    def _end(
-        self,
-        record: _Record,
-        returned: object,
-        where: KeyName,
-        about: Mapping[str, Any],
-        seconds: float,
-        expect: Expectation | Version,
-    ) -> None:
-        """Store what a generator yielded, once it is exhausted."""
-        outcome = Outcome([record.items, returned], None, seconds)
+    def _is_whole(self, record: _Record, where: KeyName, about: Mapping[str, Any], call: Call) -> bool:
+        """Return whether what was yielded can be stored; else count it, and tell why it can't."""
+        if record.spoiled is None and not self._is_still(where, about, call):
+            record.spoil("its arguments were changed before it came to its end")
         if record.spoiled is None:
-            self.keep(where, None, outcome, about, expect)
-            return
-        self._counted(outcome)
+            return True
+        self._counters.miss(record.seconds)
         if record.spoiled not in self._warned:
             self._warned.add(record.spoiled)
             warn_caller(f"what {self._label} yielded is not stored: {record.spoiled}")
+        return False
+
+    def _is_still(self, where: KeyName, about: Mapping[str, Any], call: Call) -> bool:
+        """Return whether a call has the arguments that it began with; others can change them meanwhile."""
+        args, kwargs = call
+        if all(map(is_immutable, (*args, *kwargs.values()))) or not self._recorder.is_current(about):
+            return True
+        try:
+            return self._calls.locate(args, kwargs) == where
+        except UndigestibleValue:
+            return False
+
+    def _result_of(self, stored: Any) -> Any:
+        return stored[0]
 
     def map(self, *iterables: object, **options: object) -> NoReturn:  # noqa: ARG002
         """Refuse: a generator looks into the store when it is begun."""
@@ -98,7 +113,8 @@ class MemoizedGenerator(_Replaying[P, R]):
 
     Calling it returns a generator, which looks into the store when its first item is asked for.
     What it yields is stored when it is exhausted, so a part is never taken for the whole. One
-    that is sent values, or has exceptions thrown into it, isn't stored.
+    that is sent values, or has exceptions thrown into it, isn't stored; nor is one whose
+    arguments change between two items, or whose items take a tenth of the memory.
 
     Examples
     --------
@@ -147,16 +163,16 @@ class MemoizedGenerator(_Replaying[P, R]):
         found, expect = (None, self.version_of(where)) if anew else self._look_up(where, None)
         if found is not None:
             return (yield from _replayed(found.value))
-        about = self._about(args, kwargs)
-        record, seconds = _Record(), 0.0
-        args, kwargs = dereferenced((args, kwargs), result_of)
+        about, call = self._about(args, kwargs), (args, kwargs)
+        record = _Record()
+        args, kwargs = dereferenced(call, result_of)
         generator = self.__wrapped__(*args, **kwargs)
         step, sent = generator.send, None
+        start = self._clock()
         try:
             while True:
-                start = self._clock()
                 item = step(sent)
-                seconds += self._clock() - start
+                record.seconds += self._clock() - start
                 record.add(item)
                 try:
                     step, sent = generator.send, (yield item)
@@ -168,10 +184,16 @@ class MemoizedGenerator(_Replaying[P, R]):
                 except BaseException as error:  # noqa: BLE001 - it is the generator's
                     record.spoil("exceptions were thrown into it")
                     step, sent = generator.throw, error
+                start = self._clock()
         except StopIteration as end:
-            seconds += self._clock() - start
-            self._end(record, end.value, where, about, seconds, expect)
+            record.seconds += self._clock() - start
+            if self._is_whole(record, where, about, call):
+                outcome = Outcome([record.items, end.value], None, record.seconds)
+                self.keep(where, None, outcome, about, expect)
             return end.value
+        except BaseException:
+            self._counters.miss(record.seconds)
+            raise
 
 
 class MemoizedAsyncGenerator(_Replaying[P, R]):
@@ -187,7 +209,7 @@ class MemoizedAsyncGenerator(_Replaying[P, R]):
 
     async def answer(self, ref: Ref[R]) -> Any:
         """Yield what the call of a reference yields."""
-        found, _ = await asyncio.to_thread(self.at_hand, ref)
+        found, _ = await in_thread(self.at_hand, ref)
         if found is not None:
             items = _replayed_async(found.value)
         else:
@@ -210,23 +232,24 @@ class MemoizedAsyncGenerator(_Replaying[P, R]):
     ) -> AsyncGenerator[Any, Any]:
         where = self._where(args, kwargs)
         if anew:
-            found, expect = None, await asyncio.to_thread(self.version_of, where)
+            found, expect = None, await in_thread(self.version_of, where)
         else:
-            found, expect = await asyncio.to_thread(self._look_up, where, None)
+            found, expect = await in_thread(self._look_up, where, None)
         if found is not None:
-            async for item in _replayed_async(found.value):
-                yield item
+            for item in found.value[0]:
+                if (yield item) is not None:
+                    raise TypeError(_NOT_SENT)
             return
-        about = self._about(args, kwargs)
-        record, seconds = _Record(), 0.0
-        args, kwargs = await awaited((args, kwargs))
+        about, call = self._about(args, kwargs), (args, kwargs)
+        record = _Record()
+        args, kwargs = await awaited(call)
         generator = self.__wrapped__(*args, **kwargs)
         step, sent = generator.asend, None
+        start = self._clock()
         try:
             while True:
-                start = self._clock()
                 item = await step(sent)
-                seconds += self._clock() - start
+                record.seconds += self._clock() - start
                 record.add(item)
                 try:
                     step, sent = generator.asend, (yield item)
@@ -238,9 +261,15 @@ class MemoizedAsyncGenerator(_Replaying[P, R]):
                 except BaseException as error:  # noqa: BLE001 - it is the generator's
                     record.spoil("exceptions were thrown into it")
                     step, sent = generator.athrow, error
+                start = self._clock()
         except StopAsyncIteration:
-            seconds += self._clock() - start
-            await asyncio.to_thread(self._end, record, None, where, about, seconds, expect)
+            record.seconds += self._clock() - start
+            if self._is_whole(record, where, about, call):
+                outcome = Outcome([record.items, None], None, record.seconds)
+                await in_thread(self.keep, where, None, outcome, about, expect)
+        except BaseException:
+            self._counters.miss(record.seconds)
+            raise
 
 
 def _replayed(stored: list[Any]) -> Generator[Any, Any, Any]:

@@ -18,7 +18,7 @@ from persicache.memo.callables import check_function, kind_of
 from persicache.memo.coroutine import MemoizedCoroutine
 from persicache.memo.generator import MemoizedAsyncGenerator, MemoizedGenerator
 from persicache.memo.memoized import MemoizedFunction
-from persicache.memo.settings import Kinds, OnError, Settings
+from persicache.memo.settings import Kinds, OnError, PolicyName, Settings
 
 __all__ = ["default_store", "persistent_memoize"]
 
@@ -58,6 +58,9 @@ def persistent_memoize(
     cache_exceptions: Kinds = (),
     on_error: OnError = "warn",
     record_args: bool = True,
+    max_size: int | str | None = None,
+    max_entries: int | None = None,
+    policy: PolicyName = "gdsf",
     durable: bool = False,
     compression: str | None = None,
     signing_key: SigningKey | None = None,
@@ -83,6 +86,9 @@ def persistent_memoize(
     cache_exceptions: Kinds = (),
     on_error: OnError = "warn",
     record_args: bool = True,
+    max_size: int | str | None = None,
+    max_entries: int | None = None,
+    policy: PolicyName = "gdsf",
     durable: bool = False,
     compression: str | None = None,
     signing_key: SigningKey | None = None,
@@ -134,6 +140,15 @@ def persistent_memoize(
     record_args : bool, default True
         Whether an entry says, in a few characters each, which arguments it is for; turn it off
         where arguments are secrets.
+    max_size : int or str, optional
+        How many bytes the results of this function may take in the store, by whatever code:
+        ``"10 GiB"``. When there is more, some are evicted in the background until a tenth is free.
+    max_entries : int, optional
+        How many results there may be.
+    policy : {"gdsf", "lru", "lfu"}, default "gdsf"
+        Which results leave first: those that save the least time for their size, as often as
+        they are used; the least recently used; the least frequently used. What has expired
+        leaves before all others.
     durable : bool, default False
         Whether a stored result survives a power cut: without it one may have to be computed
         again.
@@ -145,8 +160,9 @@ def persistent_memoize(
     MemoizedFunction
         The function, which now has verbs: ``f.lookup(...)``, ``f.contains(...)``,
         ``f.refresh(...)``, ``f.forget(...)``, ``f.put(result, ...)``, ``f.clear()``,
-        ``f.stats()``. A coroutine function is still one, and generator functions are still
-        generator functions, whose items are stored when all were taken.
+        ``f.stats()``, ``f.entries()``, ``f.flush()``. A coroutine function is still one, and
+        generator functions are still generator functions, whose items are stored when all were
+        taken.
 
     Raises
     ------
@@ -191,6 +207,9 @@ def persistent_memoize(
         cache_exceptions=cache_exceptions,
         on_error=on_error,
         record_args=record_args,
+        max_size=max_size,
+        max_entries=max_entries,
+        policy=policy,
     )
     codec = EntryCodec(
         namespace=namespace,

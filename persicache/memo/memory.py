@@ -35,6 +35,8 @@ class Held(NamedTuple):
         How long it took to compute.
     until : float
         When it is no longer fresh, in POSIX seconds.
+    nbytes : int
+        The size of the entry.
     """
 
     where: KeyName
@@ -42,6 +44,7 @@ class Held(NamedTuple):
     entry: Bytes | None
     cost_seconds: float
     until: float
+    nbytes: int
 
 
 class Memory:

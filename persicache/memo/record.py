@@ -89,7 +89,7 @@ class Recorder:
 
     def about(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an entry says of a call, by the code that it was last located with. Quick."""
-        about = self._about_code().copy()
+        about = self.about_code().copy()
         if self._settings.record_args:
             about["args"] = shown = self._calls.arguments(args, kwargs)
             marks: list[int | None] = []
@@ -105,8 +105,13 @@ class Recorder:
                 shown[name] = shown_argument(value)
         return about
 
-    def _about_code(self) -> dict[str, Any]:
-        """Return what is the same for all calls of the present code."""
+    def is_current(self, about: Mapping[str, Any]) -> bool:
+        """Return whether what is filed now is filed by the same code as when this was made."""
+        now = self.about_code()
+        return all(about.get(name) == now.get(name) for name in ("code", "version", "depends"))
+
+    def about_code(self) -> dict[str, Any]:
+        """Return what is the same for all calls of the present code; it is not to be changed."""
         code = self._calls.latest
         known, about = self._same
         if known is not code:

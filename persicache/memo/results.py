@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from persicache.codecs import Bytes, Decoded, Metadata, Owner
-from persicache.errors import BlobNotFound, VersionConflict
+from persicache.errors import BlobNotFound, UnencodableValue, UnloadableValue, VersionConflict
 from persicache.keys import KeyName
 from persicache.mappings import Entries
 from persicache.memo.freshness import Expires, fresh_seconds
 from persicache.memo.memory import Held, Memory, is_immutable
 from persicache.storage import ANY, Blob, Expectation, Version
 
-__all__ = ["Expired", "Raised", "Results"]
+__all__ = ["Expired", "Loaded", "Raised", "Results", "Saved"]
 
 #: Larger entries are read from their file as quickly as from memory, and mapped there.
 _MOST_HELD_NBYTES: Final = 64 * 1024
@@ -30,6 +30,21 @@ class Raised(NamedTuple):
     error: Exception
 
 
+class Loaded(NamedTuple):
+    """What comes out of the store: the value, what it cost, the size of its entry."""
+
+    value: Any
+    cost_seconds: float
+    nbytes: int
+
+
+class Saved(NamedTuple):
+    """What went into the store: the size of the entry, and when it is no longer fresh."""
+
+    nbytes: int
+    until: float
+
+
 class Expired(BlobNotFound):
     """There is a result, but it isn't fresh any more."""
 
@@ -37,6 +52,10 @@ class Expired(BlobNotFound):
     until: float
 
     _sentence = "what is stored as {name!r} in {place} has expired"
+
+
+def _same(stored: Any) -> Any:
+    return stored
 
 
 class Results:
@@ -50,6 +69,8 @@ class Results:
         How long a result is fresh.
     memory_nbytes : int
         For how many bytes of results there is room in memory; 0 for none.
+    result_of : callable
+        Returns, of what is stored, what `expires` is to judge.
     clock : callable
         Returns POSIX seconds.
     """
@@ -60,11 +81,13 @@ class Results:
         *,
         expires: Expires,
         memory_nbytes: int,
+        result_of: Callable[[Any], object] = _same,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.entries = entries
         self.memory = Memory(memory_nbytes) if memory_nbytes else None
         self._expires = expires
+        self._result_of = result_of
         self._clock = clock
         self._read = entries.storage.read
         self._decode = entries.codec.decode
@@ -75,7 +98,7 @@ class Results:
         if self.memory is None:
             return None
         held = self.memory.get(key)
-        if held is None or (held.until is not _FOR_EVER and held.until <= self._clock()):
+        if held is None or (held.until is not _FOR_EVER and not self._is_fresh(held.until)):
             return None
         return held
 
@@ -86,7 +109,7 @@ class Results:
         owner = _new(Owner, (held.where.text, held.where.text, self._place))
         return self._decode(held.entry, owner).value
 
-    def load(self, where: KeyName, key: object = None, blob: Blob | None = None) -> Decoded:
+    def load(self, where: KeyName, key: object = None, blob: Blob | None = None) -> Loaded:
         """Return a result from the store, or from `blob`, which was read from there.
 
         Memory holds it under `key`, if one is given.
@@ -101,11 +124,19 @@ class Results:
         if blob is None:
             blob = self._read(where.name)
         owner = _new(Owner, (where.text, where.text, self._place))
-        until = _FOR_EVER if self._expires is None else self._until(where, blob, owner)
         found = self._decode(blob, owner)
+        until = _FOR_EVER
+        if self._expires is not None:
+            about = self.entries.codec.metadata(blob.buffer, owner)
+            try:
+                until = self.until(about, found.value)
+            except UnencodableValue as error:
+                raise UnloadableValue(key=where.text, place=self._place, reason=error.reason) from error
+            if not self._is_fresh(until):
+                raise Expired(name=where.name, place=self._place, version=blob.version, until=until)
         if key is not None and self.memory is not None:
             self._hold(key, where, found, blob, until)
-        return found
+        return _new(Loaded, (*found, len(blob.buffer)))
 
     def save(
         self,
@@ -116,7 +147,7 @@ class Results:
         about: Mapping[str, Any],
         expect: Expectation | Version,
         key: object = None,
-    ) -> None:
+    ) -> Saved | None:
         """Store a result; hold it in memory under `key`, if one is given.
 
         Somebody else's result that came first, instead of what `expect` says, stays: all who
@@ -125,9 +156,7 @@ class Results:
         extra = dict(about)
         until = _FOR_EVER
         if self._expires is not None:
-            fresh = fresh_seconds(self._expires(value)) if callable(self._expires) else self._expires
-            if fresh is not None:
-                until = self._clock() + fresh
+            until = self._clock() + self._seconds(value, where.text)
             if callable(self._expires):
                 extra["until"] = until
         entries = self.entries
@@ -137,15 +166,15 @@ class Results:
         try:
             entries.storage.write(where.name, chunks, expect=expect)
         except VersionConflict:
-            return
-        if key is None or self.memory is None:
-            return
-        if is_immutable(value):
-            self.memory.put(key, Held(where, value, None, seconds, until))
-        elif sum(map(len, chunks)) <= _MOST_HELD_NBYTES:
-            self.memory.put(
-                key, Held(where, None, Bytes(b"".join(chunks), is_private=True), seconds, until)
-            )
+            return None
+        nbytes = sum(map(len, chunks))
+        if key is not None and self.memory is not None:
+            if is_immutable(value):
+                self.memory.put(key, Held(where, value, None, seconds, until, nbytes))
+            elif nbytes <= _MOST_HELD_NBYTES:
+                held = Bytes(b"".join(chunks), is_private=True)
+                self.memory.put(key, Held(where, None, held, seconds, until, nbytes))
+        return Saved(nbytes, until)
 
     def forget_held(self, where: KeyName) -> None:
         """Let memory hold nothing of a result."""
@@ -165,25 +194,45 @@ class Results:
         self.entries.storage.remove_many(names)
         return len(names)
 
-    def until(self, about: Metadata) -> float:
-        """Return when a result is no longer fresh, in POSIX seconds, by what its entry says."""
-        if self._expires is None:
-            return _FOR_EVER
-        if callable(self._expires):
-            return float(about.extra.get("until", _FOR_EVER))
-        return about.created + self._expires
+    def until(self, about: Metadata, value: object) -> float:
+        """Return when a result is no longer fresh, in POSIX seconds.
 
-    def _until(self, where: KeyName, blob: Blob, owner: Owner) -> float:
-        until = self.until(self.entries.codec.metadata(blob.buffer, owner))
-        if until <= self._clock():
-            raise Expired(name=where.name, place=self._place, version=blob.version, until=until)
-        return until
+        As ``expires=`` is now: it may have been another when the result was stored.
+
+        Parameters
+        ----------
+        about : Metadata
+            What its entry says.
+        value : object
+            What is stored.
+        """
+        if callable(self._expires) and "until" in about.extra:
+            return float(about.extra["until"])
+        return about.created + self._seconds(value, about.key_text)
+
+    def _is_fresh(self, until: float) -> bool:
+        now = self._clock()
+        if callable(self._expires) or self._expires is None:
+            return now < until
+        # A clock that was set back must not keep what it dated ahead for much longer than it should.
+        return now < until <= now + 2 * self._expires
+
+    def _seconds(self, value: object, text: str) -> float:
+        """Return how long a result is fresh."""
+        if not callable(self._expires):
+            return _FOR_EVER if self._expires is None else self._expires
+        try:
+            seconds = fresh_seconds(self._expires(self._result_of(value)))
+        except Exception as error:
+            reason = f"expires= tells no duration for it: {error}"
+            raise UnencodableValue(key=text, reason=reason) from error
+        return _FOR_EVER if seconds is None else seconds
 
     def _hold(self, key: object, where: KeyName, found: Decoded, blob: Blob, until: float) -> None:
         assert self.memory is not None
         data = blob.buffer
         if is_immutable(found.value):
-            self.memory.put(key, Held(where, found.value, None, found.cost_seconds, until))
+            self.memory.put(key, Held(where, found.value, None, found.cost_seconds, until, len(data)))
         elif type(data) is bytes and len(data) <= _MOST_HELD_NBYTES:
             held = Bytes(data, is_private=blob.is_private)
-            self.memory.put(key, Held(where, None, held, found.cost_seconds, until))
+            self.memory.put(key, Held(where, None, held, found.cost_seconds, until, len(data)))

@@ -10,10 +10,12 @@ from typing import Any, Literal, TypeAlias, get_args
 from persicache.keys import CodeMode
 from persicache.mappings import parse_nbytes
 from persicache.memo.freshness import Expires, parse_expires
+from persicache.memo.limits import Limits
 
-__all__ = ["OnError", "Settings"]
+__all__ = ["OnError", "PolicyName", "Settings"]
 
 OnError = Literal["warn", "raise"]
+PolicyName = Literal["gdsf", "lfu", "lru"]
 Names: TypeAlias = str | Iterable[str]
 Kinds: TypeAlias = type[Exception] | Iterable[type[Exception]]
 
@@ -36,6 +38,7 @@ class Settings:
     cache_exceptions: tuple[type[Exception], ...]
     on_error: OnError
     record_args: bool
+    limits: Limits
 
     @classmethod
     def of(
@@ -52,6 +55,9 @@ class Settings:
         cache_exceptions: Kinds = (),
         on_error: OnError = "warn",
         record_args: bool = True,
+        max_size: int | str | None = None,
+        max_entries: int | None = None,
+        policy: PolicyName = "gdsf",
     ) -> Settings:
         """Check the options.
 
@@ -92,4 +98,5 @@ class Settings:
             cache_exceptions=kinds,
             on_error=on_error,
             record_args=record_args,
+            limits=Limits.of(max_size=max_size, max_entries=max_entries, policy=policy),
         )

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
-from collections import deque
-from typing import Final, NamedTuple
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
 
-__all__ = ["Counters", "Stats"]
+from persicache.memo.usage import Use
+
+__all__ = ["Counters", "Log", "Stats"]
+
+#: So many hits are noted before they are added up,
+MOST_NOTED: Final = 4096
+#: or those of so long a time.
+NOTING_SECONDS: Final = 1.0
 
 
 class Stats(NamedTuple):
@@ -25,6 +36,8 @@ class Stats(NamedTuple):
         Time spent in the function.
     seconds_saved : float
         Time that the results of the hits took when they were computed.
+    nbytes_saved : int
+        The size in the store of the results of the hits.
 
     Examples
     --------
@@ -37,26 +50,42 @@ class Stats(NamedTuple):
     errors: int = 0
     seconds_computing: float = 0.0
     seconds_saved: float = 0.0
+    nbytes_saved: int = 0
+
+
+class Log(Protocol):
+    """What hears which entries were used."""
+
+    def note(self, uses: dict[str, Use]) -> None:
+        """Add uses, by the texts of the entries."""
 
 
 class Counters:
-    """Counts that several threads add to."""
+    """Counts that several threads add to; a forked child begins with none.
 
-    #: So many hits are noted before they are added up.
-    MOST_NOTED: Final = 4096
+    Parameters
+    ----------
+    log : Log, optional
+        What hears of the hits, later.
+    clock : callable
+        Returns POSIX seconds.
+    """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, log: Log | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        self._log = log
+        self._clock = clock
         self._stats = Stats()
-        self._costs: deque[float] = deque()
+        self.begin()
+        _all.add(self)
 
-    def hit(self, text: str, cost_seconds: float) -> None:  # noqa: ARG002
+    def hit(self, text: str, cost_seconds: float, nbytes: int = 0) -> None:
         """Count a hit of the entry `text`, whose value took so long to compute, NaN if unknown."""
         # Appending is atomic, and on the path of every hit a lock would cost as much as a lookup.
-        costs = self._costs
-        costs.append(cost_seconds)
-        if len(costs) > self.MOST_NOTED:
-            self.stats()
+        notes = self._notes
+        now = self._clock()
+        notes.append((text, cost_seconds, nbytes, now))
+        if now > self._due or len(notes) > MOST_NOTED:
+            self.settle()
 
     def miss(self, seconds: float) -> None:
         """Count a miss that took so long to compute."""
@@ -73,9 +102,48 @@ class Counters:
 
     def stats(self) -> Stats:
         """Add up what was noted, and return the counts."""
+        self.settle()
+        return self._stats
+
+    def settle(self) -> None:
+        """Add up what was noted."""
         with self._lock:
-            costs = [self._costs.popleft() for _ in range(len(self._costs))]
+            self._due = self._clock() + NOTING_SECONDS
+            n_hits = len(self._notes)
+            notes = self._notes[:n_hits]
+            # Race: what another thread notes meanwhile comes behind these.
+            del self._notes[:n_hits]
+            if not notes:
+                return
+            # As many as there were calls: a loop would take as long as the calls' other half.
+            texts, costs, sizes, times = zip(*notes, strict=True)
+            seconds = sum(costs)
+            if math.isnan(seconds):
+                seconds = sum(cost for cost in costs if not math.isnan(cost))
             old = self._stats
-            saved = old.seconds_saved + sum(cost for cost in costs if not math.isnan(cost))
-            self._stats = old._replace(hits=old.hits + len(costs), seconds_saved=saved)
-            return self._stats
+            self._stats = old._replace(
+                hits=old.hits + n_hits,
+                seconds_saved=old.seconds_saved + seconds,
+                nbytes_saved=old.nbytes_saved + sum(sizes),
+            )
+        if self._log is not None:
+            latest = dict(zip(texts, zip(times, costs, strict=True), strict=True))
+            self._log.note({text: Use(hits, *latest[text]) for text, hits in Counter(texts).items()})
+
+    def begin(self) -> None:
+        """Have counted nothing."""
+        self._lock = threading.Lock()
+        self._stats = Stats()
+        self._notes: list[tuple[str, float, int, float]] = []
+        self._due = 0.0  # the first hit is told at once: who is never called again has told it
+
+
+_all: Final[weakref.WeakSet[Counters]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for counters in list(_all):
+        counters.begin()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -5,23 +5,56 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import functools
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
-__all__ = ["in_thread"]
+__all__ = ["in_thread", "settled", "started"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function in a thread; when cancelled, wait for its end first."""
-    call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
-    working = asyncio.get_running_loop().run_in_executor(None, call)
+    """Call a function in a thread; who is cancelled meanwhile goes on at once, and so does the thread."""
+    return await settled(started(function, *args, **kwargs))
+
+
+def started(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Begin to call a function in a thread of the running loop, with the context variables of here."""
+    done: Future[T] = Future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            result = context.run(function, *args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
     try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            await working
-        raise
+        asyncio.get_running_loop().run_in_executor(None, work)
+    except RuntimeError:  # the loop, or the interpreter, is ending, and no thread begins any more
+        work()
+    return done
+
+
+async def settled(future: Future[T]) -> T:
+    """Wait for what another thread does; being cancelled stops the waiting and nothing else."""
+    if not future.done():
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+
+        def wake(_: Future[T]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
+                loop.call_soon_threadsafe(_settle, waiter)
+
+        future.add_done_callback(wake)
+        await waiter
+    return future.result()
+
+
+def _settle(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
