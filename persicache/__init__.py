@@ -23,6 +23,7 @@ from persicache.errors import (
     UnencodableValue,
     UnknownCodec,
     UnloadableValue,
+    UnreadableDependency,
     UntrustedPickle,
     VersionConflict,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "UnencodableValue",
     "UnknownCodec",
     "UnloadableValue",
+    "UnreadableDependency",
     "UntrustedPickle",
     "VersionConflict",
     "WriteOnceDict",

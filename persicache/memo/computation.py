@@ -134,7 +134,7 @@ class Computation:
         try:
             if self._anew:
                 self._expect = self._memoized.version_of(self._where)
-            elif lease is not None and (found := self._found()) is not None:
+            elif (lease is not None or flight.follows) and (found := self._found()) is not None:
                 # Race: who had it before stored a result since it was looked for.
                 return found, True
             outcome = yield Compute(flight)

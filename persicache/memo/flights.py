@@ -21,10 +21,13 @@ class Flight:
     landed : concurrent.futures.Future
         Done when the computation is: True if its result is in the store, False if it won't be,
         None if it was given up.
+    follows : bool
+        Whether another one, for the same, has just landed: its result may be there now.
     """
 
     def __init__(self) -> None:
         self.landed: Future[bool | None] = Future()
+        self.follows = False
         #: What it waits for in turn, each in a thread or task of its own.
         self.waits_for: list[Flight] = []
 
@@ -42,7 +45,10 @@ class Flight:
 _flights: Final[dict[Hashable, Flight]] = {}
 #: What the present thread or task is computing, the outermost first. New tasks inherit it.
 _computing: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("persicache_computing", default=())
-#: Guards who waits for whom: held for a few steps, by those who are about to wait.
+#: What has landed last.
+_landed: Final[dict[Hashable, None]] = {}
+_MOST_LANDED: Final = 1024
+#: Guards who waits for whom, and what has landed: held for a few steps.
 _guard = threading.Lock()
 
 
@@ -50,11 +56,20 @@ def join(key: Hashable) -> tuple[Flight, bool]:
     """Return the flight for `key`, and whether it is a new one: the caller's, who has to `land` it."""
     new = Flight()
     flight = _flights.setdefault(key, new)  # one step, so that of several threads one has it
+    if flight is new:
+        new.follows = key in _landed
     return flight, flight is new
 
 
 def land(key: Hashable, flight: Flight, *, is_stored: bool | None) -> None:
     """End a flight: another can start from now on, and those who wait go on."""
+    if is_stored:
+        # Race: who looked for the result before it was stored may begin once this is over.
+        with _guard:
+            _landed.pop(key, None)
+            _landed[key] = None
+            if len(_landed) > _MOST_LANDED:
+                del _landed[next(iter(_landed))]
     if _flights.get(key) is flight:  # a forked child has none of its parent's
         del _flights[key]
     flight.landed.set_result(is_stored)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from persicache.keys import CodeMode
 from persicache.mappings import parse_nbytes
+from persicache.memo.dependencies import is_path
 from persicache.memo.freshness import Expires, parse_expires
 from persicache.memo.limits import Limits
 
@@ -90,7 +92,8 @@ class Settings:
             ignore=ignored,
             key=key,
             version=version,
-            depends_on=tuple(depends_on),
+            # Absolute: a worker may have another working directory.
+            depends_on=tuple(Path(each).absolute() if is_path(each) else each for each in depends_on),
             code=code,
             expires=parse_expires(expires),
             memory_nbytes=0 if memory is None else parse_nbytes(memory),
