@@ -119,9 +119,8 @@ class Bounds:
         until : float
             When its entry says that it is no longer fresh, in POSIX seconds.
         """
-        # All else the listing tells.
-        if self._limits.policy == "gdsf" or callable(self._expires):
-            self._log.note({where.text: Use(0, self._clock(), cost_seconds, until)})
+        cost = UNKNOWN_COST if math.isnan(cost_seconds) else cost_seconds
+        self._log.note({where.text: Use(0, self._clock(), cost, until)})
         with self._lock:
             self._stored = self._stored[0] + nbytes, self._stored[1] + 1
         if self._is_due():
