@@ -404,7 +404,9 @@ class Memoized(Generic[P, R]):
             value = Raised(error)
         # Race: a helper that was replaced meanwhile may have had a part in the result, which
         # then is not that of the code in the key.
-        if not self._calls.is_current() or not self._recorder.is_current(about):
+        if not self._calls.is_current():
+            self._calls.renew()  # what looked changed may be as it was: classes keep caches of their own
+        if not self._recorder.is_current(about):
             return False
         start = self._clock()
         try:
