@@ -38,7 +38,9 @@ class Flight:
         try:
             yield
         finally:
-            _computing.reset(token)
+            # A task that its loop never ended is ended by the garbage collector, in a context of others.
+            with contextlib.suppress(ValueError):
+                _computing.reset(token)
 
 
 #: What is under way in this process.

@@ -60,7 +60,7 @@ class _Record:
 
     def spoil(self, reason: str) -> None:
         """Forget the items; they won't be stored, for this reason."""
-        self.items, self.spoiled = [], reason
+        self.items, self.spoiled = [], self.spoiled or reason
 
 
 class _Replaying(Memoized[P, R]):
