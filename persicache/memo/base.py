@@ -30,7 +30,6 @@ from persicache.memo.computation import Computation, Compute, Outcome, Steps
 from persicache.memo.entries import EntryListing
 from persicache.memo.explain import Explainer, Explanation
 from persicache.memo.inventory import Inventories
-from persicache.memo.leases_tmp import Leases, open_leases
 from persicache.memo.record import Recorder
 from persicache.memo.ref import Ref
 from persicache.memo.results import Expired, Raised, Results, Saved
@@ -39,7 +38,7 @@ from persicache.memo.shown import shown_arguments
 from persicache.memo.stats import Counters, Stats
 from persicache.memo.travel import reduced
 from persicache.memo.usage_log import usage_log
-from persicache.storage import ABSENT, ANY, Blob, Expectation, Version
+from persicache.storage import ABSENT, ANY, Blob, Expectation, Leases, Version, open_leases
 
 __all__ = ["TROUBLES", "Memoized"]
 

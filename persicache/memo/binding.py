@@ -56,6 +56,12 @@ class Binder:
         self.names: tuple[str, ...] = (
             tuple(name for name in parameters if name not in ignored) if key is None else ("key",)
         )
+        #: What parameters are when they are not given.
+        self.defaults: dict[str, Any] = {
+            name: parameter.default
+            for name, parameter in parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
         kinds = [parameter.kind for parameter in parameters.values()]
         # Most functions take plain parameters, and most calls are positional and complete.
         #: How many positional arguments are all there can be; -1 if a call needs a closer look.

@@ -74,7 +74,9 @@ class Calls:
         depends = self._dependencies.digests() if self._dependencies else None
         salt = (code.digest, self._settings.version)
         self._bind = Binder(self._function, ignore=self._settings.ignore, key=self._settings.key)
-        self._digest = CallDigest(salt if depends is None else (*salt, depends), self._bind.names)
+        self._digest = CallDigest(
+            salt if depends is None else (*salt, depends), self._bind.names, defaults=self._bind.defaults
+        )
         self._fingerprint = code
         self._epoch = object()
         is_same = code.is_current

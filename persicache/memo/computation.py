@@ -10,8 +10,7 @@ from persicache.errors import BackendError
 from persicache.keys import KeyName
 from persicache.memo import flights
 from persicache.memo.flights import Flight
-from persicache.memo.leases_tmp import Lease
-from persicache.storage import Expectation, Version
+from persicache.storage import Expectation, Lease, Version
 
 if TYPE_CHECKING:
     from persicache.memo.base import Memoized
