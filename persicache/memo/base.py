@@ -14,8 +14,10 @@ from persicache.errors import (
     BlobNotFound,
     CorruptEntry,
     StaleReference,
+    UndigestibleValue,
     UnencodableValue,
     UnloadableValue,
+    UnreadableDependency,
     UntrustedPickle,
 )
 from persicache.keys import KeyName
@@ -404,7 +406,10 @@ class Memoized(Generic[P, R]):
         # Race: a helper that was replaced meanwhile may have had a part in the result, which
         # then is not that of the code in the key.
         if not self._calls.is_current():
-            self._calls.renew()  # what looked changed may be as it was: classes keep caches of their own
+            try:
+                self._calls.renew()  # what looked changed may be as it was: classes keep caches of their own
+            except (UnreadableDependency, UndigestibleValue):
+                return False  # the next call will say so; this one has its result
         if not self._recorder.is_current(about):
             return False
         start = self._clock()
@@ -414,7 +419,7 @@ class Memoized(Generic[P, R]):
             self._trouble(trouble, f"a result of {self._label} could not be stored: {trouble}", start)
             return False
         self._stored(where, saved, seconds)
-        self._inventories.note(self._calls.code())
+        self._inventories.note(self._calls.latest)
         return True
 
     def version_of(self, where: KeyName) -> Expectation | Version:
