@@ -458,14 +458,19 @@ def methods(s3):
 
 
 def test_one_request_a_hit_and_one_a_miss_on_s3(s3):
-    f = persistent_memoize(s3.url, storage_options=s3.storage_options)(_square)
+    memoize = functools.partial(persistent_memoize, s3.url, storage_options=s3.storage_options)
+    f = memoize(single_flight=False, memory=None)(_square)
     f(1)  # probes the bucket
-    s3.server.clear()
-    f(2)
-    assert methods(s3) == ["GET", "PUT"]
-    s3.server.clear()
-    f(2)
-    assert methods(s3) == ["GET"]
+    for call, requests in ((f, ["GET", "PUT"]), (f, ["GET"])):
+        s3.server.clear()
+        call(2)
+        assert methods(s3) == requests
+    together = memoize()(_square)
+    # A lease, and a look at what came before it was there; then memory knows.
+    for requests in (["GET", "PUT", "GET", "PUT", "DELETE"], []):
+        s3.server.clear()
+        together(3)
+        assert methods(s3) == requests
 
 
 def test_entries_can_be_browsed_as_a_dictionary(tmp_path):

@@ -122,14 +122,14 @@ class Computation:
 
     def _in_turn(self, flight: Flight) -> Generator[Step, Any, tuple[Outcome, bool | None]]:
         """Compute when no other process does."""
-        lease = None
+        lease, trouble = None, None
         try:
             tries = self._memoized.leases.tries(self._where.name)
             found, lease = yield from self._lease(tries)
             if found is not None:
                 return found, True
         except BackendError as error:
-            self._memoized.could_not_lease(error)
+            trouble = error
         try:
             if self._anew:
                 self._expect = self._memoized.version_of(self._where)
@@ -139,6 +139,8 @@ class Computation:
             outcome = yield Compute(flight)
             # Else it was cancelled, or interrupted: another may begin again.
             is_stored = self._keep(outcome) if isinstance(outcome.error, Exception | None) else None
+            if trouble is not None and is_stored:  # else more was said than that
+                self._memoized.could_not_lease(trouble)
             return outcome, is_stored
         finally:
             if lease is not None:
