@@ -122,8 +122,10 @@ class MemoizedCoroutine(Memoized[P, R]):
                     return step
                 if isinstance(step, Compute):
                     sent = await self._computed(step, args, kwargs)
-                    if not isinstance(sent.error, Exception | None):  # cancelled: no time for threads
-                        return _advance(steps, sent)  # type: ignore[no-any-return]
+                    if not isinstance(sent.error, Exception | None):
+                        # Cancelled: who waits for this, and the store, is told by a thread.
+                        working = started(_advance, steps, sent)
+                        return sent
                 elif isinstance(step, Future):
                     await settled(step)
                 else:

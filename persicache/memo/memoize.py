@@ -159,7 +159,7 @@ def persistent_memoize(
     -------
     MemoizedFunction
         The function, which now has verbs: ``f.lookup(...)``, ``f.contains(...)``,
-        ``f.refresh(...)``, ``f.forget(...)``, ``f.put(result, ...)``, ``f.clear()``,
+        ``f.refresh(...)``, ``f.forget(...)``, ``f.explain(...)``, ``f.put(result, ...)``, ``f.clear()``,
         ``f.stats()``, ``f.entries()``, ``f.flush()``. A coroutine function is still one, and
         generator functions are still generator functions, whose items are stored when all were
         taken.
