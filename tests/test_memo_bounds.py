@@ -108,14 +108,12 @@ def test_processes_at_once_stay_within_the_bounds_together(tmp_path):
     f = persistent_memoize(tmp_path, max_entries=100, policy="lru", memory=None)(text)
     context = multiprocessing.get_context("spawn")
     with context.Pool(4) as pool:
-        jobs = [pool.apply_async(crowd, (tmp_path, start)) for start in range(0, 800, 200)]
-        most = 0
-        while not all(job.ready() for job in jobs):
-            most = max(most, len(list(tmp_path.rglob("*.pc"))))
-        assert all(job.get() == [1000] * 200 for job in jobs)
+        found = pool.starmap(crowd, [(tmp_path, start) for start in range(0, 800, 200)], chunksize=1)
+        assert found == [[1000] * 200] * 4
         pool.close()
         pool.join()
-    assert most < 250  # of 800
+    # Each knows of what the others stored since it listed them only that it may be anything.
+    assert 80 <= len(list(tmp_path.rglob("*.pc"))) <= 160
     f.flush()
     assert 80 <= len(sizes(f)) <= 100
 
@@ -227,9 +225,10 @@ def test_a_large_result_that_fits_stays(tmp_path):
     def f(x):
         return "x" * x
 
-    f = persistent_memoize(tmp_path, memory=None, max_size=100_000)(f)
-    f(20_000)
+    free = persistent_memoize(tmp_path, memory=None)(f)
+    free(20_000)
     make_old(tmp_path)
+    f = persistent_memoize(tmp_path, memory=None, max_size=100_000)(f)
     f(95_000)
     f.flush()
     assert arguments(f) == {"95000"}
