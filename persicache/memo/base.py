@@ -38,7 +38,7 @@ from persicache.memo.results import Expired, Raised, Results, Saved
 from persicache.memo.settings import Settings
 from persicache.memo.shown import shown_arguments
 from persicache.memo.stats import Counters, Stats
-from persicache.memo.travel import reduced
+from persicache.memo.travel import arrived, reduced
 from persicache.memo.usage_log import usage_log
 from persicache.storage import ABSENT, ANY, Blob, Expectation, Leases, Version, open_leases
 
@@ -134,8 +134,10 @@ class Memoized(Generic[P, R]):
         return reduced(self, (self.__wrapped__, self._entries, self._settings, self._label))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        function, entries, settings, label = state
-        type(self).__init__(self, function, entries, settings, label=label)
+        if not vars(self):  # else it was here already
+            token, (function, entries, settings, label) = state
+            type(self).__init__(self, function, entries, settings, label=label)
+            arrived(self, token)
 
     @property
     def url(self) -> str:
