@@ -409,7 +409,8 @@ class Memoized(Generic[P, R]):
         # then is not that of the code in the key.
         if not self._calls.is_current():
             try:
-                self._calls.renew()  # what looked changed may be as it was: classes keep caches of their own
+                # What looked changed may be as it was: classes keep caches of their own.
+                self._calls.renew()
             except (UnreadableDependency, UndigestibleValue):
                 return False  # the next call will say so; this one has its result
         if not self._recorder.is_current(about):
