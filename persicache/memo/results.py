@@ -14,11 +14,12 @@ from persicache.mappings import Entries
 from persicache.memo.freshness import Expires, fresh_seconds
 from persicache.memo.memory import Held, Memory, is_immutable
 from persicache.storage import ANY, Blob, Expectation, Version
+from persicache.storage.local import LocalStorage
 
 __all__ = ["Expired", "Loaded", "Raised", "Results", "Saved"]
 
-#: Larger entries are read from their file as quickly as from memory, and mapped there.
-_MOST_HELD_NBYTES: Final = 64 * 1024
+#: Larger ones are mapped from their file as quickly as they are copied in memory.
+_MOST_COPIED_NBYTES: Final = 64 * 1024
 _FOR_EVER: Final = math.inf
 
 _new: Final = tuple.__new__  # a third of the time of Owner(...), on the path of every hit
@@ -89,6 +90,8 @@ class Results:
         self._expires = expires
         self._result_of = result_of
         self._clock = clock
+        is_mapped = isinstance(entries.storage, LocalStorage)
+        self._most_held_nbytes = _MOST_COPIED_NBYTES if is_mapped else memory_nbytes
         self._read = entries.storage.read
         self._decode = entries.codec.decode
         self._place = entries.place
@@ -171,7 +174,7 @@ class Results:
         if key is not None and self.memory is not None:
             if is_immutable(value):
                 self.memory.put(key, Held(where, value, None, seconds, until, nbytes))
-            elif nbytes <= _MOST_HELD_NBYTES:
+            elif nbytes <= min(self._most_held_nbytes, self.memory.most_item_nbytes):
                 held = Bytes(b"".join(chunks), is_private=True)
                 self.memory.put(key, Held(where, None, held, seconds, until, nbytes))
         return Saved(nbytes, until)
@@ -233,6 +236,7 @@ class Results:
         data = blob.buffer
         if is_immutable(found.value):
             self.memory.put(key, Held(where, found.value, None, found.cost_seconds, until, len(data)))
-        elif type(data) is bytes and len(data) <= _MOST_HELD_NBYTES:
-            held = Bytes(data, is_private=blob.is_private)
+        elif len(data) <= min(self._most_held_nbytes, self.memory.most_item_nbytes):
+            # The value can lie in what was read, and is the caller's.
+            held = Bytes(bytes(data), is_private=blob.is_private)
             self.memory.put(key, Held(where, None, held, found.cost_seconds, until, len(data)))
