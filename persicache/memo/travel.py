@@ -17,7 +17,7 @@ __all__ = ["arrived", "named", "reduced"]
 Token: TypeAlias = tuple[str, bytes]
 
 _ids: Final[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
-#: Functions that were sent here.
+#: Functions that were sent, and are here.
 _here: Final[WeakValueDictionary[Token, Any]] = WeakValueDictionary()
 
 
@@ -47,6 +47,7 @@ def reduced(memoized: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
     token = None
     if state[2].code == "deep":  # else its code could have changed, and this doesn't tell
         token = _ids.setdefault(memoized, uuid.uuid4().hex), memoized.code_digest()
+        _here.setdefault(token, memoized)  # it may come back to where it is from
     # As a state and not as arguments: it can lead back here, and a pickle can hold such a circle
     # only so. Functions that call themselves, or one another, are circles.
     return _arriving, (type(memoized), token), (token, state)
