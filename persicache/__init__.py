@@ -49,7 +49,7 @@ from persicache.mappings import (
     nbytes,
 )
 from persicache.mappings import PersiDict as open  # noqa: A004 - persicache.open("s3://...") reads well
-from persicache.memo import MemoizedFunction, Stats, persistent_memoize
+from persicache.memo import MemoizedFunction, Ref, Stats, persistent_memoize
 
 __all__ = [
     "ALWAYS_RETRIEVE",
@@ -80,6 +80,7 @@ __all__ = [
     "PersicacheError",
     "PersicacheWarning",
     "ReadOnlyPlace",
+    "Ref",
     "SpillDict",
     "StaleReference",
     "Stats",

@@ -4,6 +4,15 @@ from persicache.memo.difference import Difference
 from persicache.memo.explain import Explanation
 from persicache.memo.memoize import default_store, persistent_memoize
 from persicache.memo.memoized import MemoizedFunction
+from persicache.memo.ref import Ref
 from persicache.memo.stats import Stats
 
-__all__ = ["Difference", "Explanation", "MemoizedFunction", "Stats", "default_store", "persistent_memoize"]
+__all__ = [
+    "Difference",
+    "Explanation",
+    "MemoizedFunction",
+    "Ref",
+    "Stats",
+    "default_store",
+    "persistent_memoize",
+]
