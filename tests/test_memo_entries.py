@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import multiprocessing
 import os
@@ -285,3 +286,11 @@ def test_functions_that_are_made_again_and_again_share_one_account(tmp_path):
     assert not list(tmp_path.rglob("*.use"))  # in one go, later
     (info,) = made().entries()
     assert info.hits == 50
+
+
+def test_hits_of_a_function_that_is_gone_are_counted(tmp_path):
+    for _ in range(5):
+        hit(tmp_path, 10)
+    gc.collect()
+    (info,) = persistent_memoize(tmp_path)(area).entries()
+    assert info.hits == 49

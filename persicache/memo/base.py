@@ -105,7 +105,6 @@ class Memoized(Generic[P, R]):
         self._inventories = Inventories(entries, self._calls.prefix, tells_values=settings.record_args)
         self._usage = usage_log(entries.storage, self._calls.prefix)
         self._counters = Counters(self._usage)
-        self._usage.add_source(self._counters)
         self._bounds = self._new_bounds() if settings.limits else None
         self._clock = clock
         self._paused_until = 0.0

@@ -56,8 +56,8 @@ class Stats(NamedTuple):
 class Log(Protocol):
     """What hears which entries were used."""
 
-    def note(self, uses: dict[str, Use]) -> None:
-        """Add uses, by the texts of the entries."""
+    def note(self, uses: dict[str, Use], source: Counters | None = None) -> None:
+        """Add uses, by the texts of the entries; ask `source` for more before they are written."""
 
 
 class Counters:
@@ -105,10 +105,10 @@ class Counters:
         self.settle()
         return self._stats
 
-    def settle(self) -> None:
-        """Add up what was noted."""
+    def settle(self, *, is_asked: bool = False) -> None:
+        """Add up what was noted; if the log asked, the next hit will tell it that there is more."""
         with self._lock:
-            self._due = self._clock() + NOTING_SECONDS
+            self._due = 0.0 if is_asked else self._clock() + NOTING_SECONDS
             n_hits = len(self._notes)
             notes = self._notes[:n_hits]
             # Race: what another thread notes meanwhile comes behind these.
@@ -128,14 +128,15 @@ class Counters:
             )
         if self._log is not None:
             latest = dict(zip(texts, zip(times, costs, strict=True), strict=True))
-            self._log.note({text: Use(hits, *latest[text]) for text, hits in Counter(texts).items()})
+            uses = {text: Use(hits, *latest[text]) for text, hits in Counter(texts).items()}
+            self._log.note(uses, None if is_asked else self)
 
     def begin(self) -> None:
         """Have counted nothing."""
         self._lock = threading.Lock()
         self._stats = Stats()
         self._notes: list[tuple[str, float, int, float]] = []
-        self._due = 0.0  # the first hit is told at once: who is never called again has told it
+        self._due = 0.0  # the first hit is told at once
 
 
 _all: Final[weakref.WeakSet[Counters]] = weakref.WeakSet()

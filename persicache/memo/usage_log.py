@@ -14,6 +14,7 @@ from persicache.codecs import dump_object
 from persicache.errors import BackendError
 from persicache.mappings.fork_lock import ForkLock
 from persicache.memo.background import Background, Stop
+from persicache.memo.stats import Counters
 from persicache.memo.usage import Usage, Use
 from persicache.memo.usage_blobs import UsageBlobs
 from persicache.storage import Storage
@@ -55,24 +56,29 @@ class UsageLog:
         self._lock = ForkLock(self._repair)
         self._writing = ForkLock()
         self._background = Background(self._write)
-        self._sources: weakref.WeakSet[Any] = weakref.WeakSet()
         self._at_exit: util.Finalize[Any] | None = None
         self._begin()
-
-    def add_source(self, source: Any) -> None:
-        """Let `source.settle()` tell what was noted, before anything is written."""
-        self._sources.add(source)
 
     def digest(self, text: str) -> bytes:
         """Return what stands for the entry of a call."""
         return bytes.fromhex(text[len(self._prefix) :].replace("/", ""))[:DIGEST_NBYTES]
 
-    def note(self, uses: dict[str, Use]) -> None:
-        """Add uses, by the texts of the entries."""
+    def note(self, uses: dict[str, Use], source: Counters | None = None) -> None:
+        """Add uses, by the texts of the entries.
+
+        Parameters
+        ----------
+        uses : dict of str to Use
+            The uses.
+        source : Counters, optional
+            Who may have seen more when these are written; it lives until then.
+        """
         with self._lock:
             for text, use in uses.items():
                 self._noted.note(self.digest(text), use)
-            if uses and self._at_exit is None:
+            if source is not None:
+                self._sources.add(source)
+            if self._at_exit is None:
                 # Not `atexit`, which the children of multiprocessing skip. It keeps this log
                 # alive as long as something waits.
                 self._at_exit = util.Finalize(None, self._finish, exitpriority=0)
@@ -109,13 +115,19 @@ class UsageLog:
                 self.blobs.clear()
 
     def _settle(self) -> None:
-        for source in list(self._sources):
-            source.settle()
+        with self._lock:
+            sources, self._sources = self._sources, set()
+        for source in sources:
+            source.settle(is_asked=True)
 
     def _take(self) -> Usage:
         with self._lock:
-            taken = self._noted
-            self._begin()
+            taken, self._noted = self._noted, Usage()
+            self._due = self._clock() + WAIT_SECONDS
+            # Race: who has noted something since he was asked is asked again.
+            if not self._sources and self._at_exit is not None:
+                self._at_exit.cancel()
+                self._at_exit = None
         return taken
 
     def _write(self, _stop: Stop) -> None:
@@ -137,6 +149,7 @@ class UsageLog:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._noted = Usage()
+        self._sources: set[Counters] = set()
         self._due = self._clock() + WAIT_SECONDS
         self._at_exit = None
 
