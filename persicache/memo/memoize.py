@@ -161,9 +161,9 @@ def persistent_memoize(
         The function, which now has verbs: ``f.lookup(...)``, ``f.contains(...)``,
         ``f.refresh(...)``, ``f.forget(...)``, ``f.explain(...)``, ``f.put(result, ...)``, ``f.clear()``,
         ``f.stats()``, ``f.entries()``, ``f.flush()``; ``f.map(iterable)`` looks up many calls at
-        once, and ``f.ref(...)`` refers to a result without loading it. A coroutine function is still one, and
-        generator functions are still generator functions, whose items are stored when all were
-        taken.
+        once, and ``f.ref(...)`` refers to a result without loading it. A coroutine function is
+        still one, and generator functions are still generator functions, whose items are stored
+        when all were taken.
 
     Raises
     ------
