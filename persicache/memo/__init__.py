@@ -1,6 +1,7 @@
 """Memoization: functions that never compute the same thing twice."""
 
 from persicache.memo.difference import Difference
+from persicache.memo.entries import EntryInfo
 from persicache.memo.explain import Explanation
 from persicache.memo.memoize import default_store, persistent_memoize
 from persicache.memo.memoized import MemoizedFunction
@@ -9,6 +10,7 @@ from persicache.memo.stats import Stats
 
 __all__ = [
     "Difference",
+    "EntryInfo",
     "Explanation",
     "MemoizedFunction",
     "Ref",

@@ -57,6 +57,8 @@ class UsageLog:
         self._writing = ForkLock()
         self._background = Background(self._write)
         self._at_exit: util.Finalize[Any] | None = None
+        self._sources: set[Counters] = set()
+        self._noted = Usage()
         self._begin()
 
     def digest(self, text: str) -> bytes:
@@ -149,7 +151,7 @@ class UsageLog:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._noted = Usage()
-        self._sources: set[Counters] = set()
+        self._sources = set()
         self._due = self._clock() + WAIT_SECONDS
         self._at_exit = None
 
