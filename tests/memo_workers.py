@@ -10,7 +10,9 @@ import time
 from persicache import persistent_memoize
 
 # Worker processes find the same.
-STORE = os.environ.setdefault("PERSICACHE_TEST_WORKERS", tempfile.mkdtemp(prefix="persicache-workers-"))
+NAME = "PERSICACHE_TEST_WORKERS"
+STORE = os.environ.get(NAME) or tempfile.mkdtemp(prefix="persicache-workers-")
+os.environ[NAME] = STORE
 memoize = persistent_memoize(STORE, memory=None)
 
 
