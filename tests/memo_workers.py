@@ -1,9 +1,11 @@
 """Memoized functions of every kind, for worker processes to import."""
 
 import asyncio
+import atexit
 import functools
 import inspect
 import os
+import shutil
 import tempfile
 import time
 
@@ -11,8 +13,10 @@ from persicache import persistent_memoize
 
 # Worker processes find the same.
 NAME = "PERSICACHE_TEST_WORKERS"
-STORE = os.environ.get(NAME) or tempfile.mkdtemp(prefix="persicache-workers-")
-os.environ[NAME] = STORE
+if NAME not in os.environ:
+    os.environ[NAME] = tempfile.mkdtemp(prefix="persicache-workers-")
+    atexit.register(shutil.rmtree, os.environ[NAME], ignore_errors=True)
+STORE = os.environ[NAME]
 memoize = persistent_memoize(STORE, memory=None)
 
 
