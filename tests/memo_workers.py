@@ -1,13 +1,13 @@
 """Memoized functions of every kind, for worker processes to import."""
 
 import asyncio
-import atexit
 import functools
 import inspect
 import os
 import shutil
 import tempfile
 import time
+import weakref
 
 from persicache import persistent_memoize
 
@@ -15,7 +15,8 @@ from persicache import persistent_memoize
 NAME = "PERSICACHE_TEST_WORKERS"
 if NAME not in os.environ:
     os.environ[NAME] = tempfile.mkdtemp(prefix="persicache-workers-")
-    atexit.register(shutil.rmtree, os.environ[NAME], ignore_errors=True)
+    # Not by atexit: what the functions have to tell the store at the end comes before.
+    weakref.finalize(persistent_memoize, shutil.rmtree, os.environ[NAME], ignore_errors=True)
 STORE = os.environ[NAME]
 memoize = persistent_memoize(STORE, memory=None)
 
