@@ -28,7 +28,7 @@ from test import mapping_tests
 from persicache import KEEP_CURRENT, BackendError, PersicacheWarning, PersiDict, SpillDict, nbytes
 from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.progress import progress
-from persicache.mappings.spill_directory import sweep
+from persicache.mappings.spill_directory import Directory, sweep
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -320,6 +320,8 @@ def test_a_forked_child_is_told_when_its_parent_has_removed_a_value():
         child = multiprocessing.get_context("fork").Process(target=run)
         child.start()
         del c[0]
+        for i in range(3, 6):
+            c[i] = i  # one of them lies now where that was
         go.set()
         child.join(30)
         assert child.exitcode == 0
@@ -357,10 +359,8 @@ def test_a_lock_that_another_thread_held_at_the_fork_does_not_hang_the_child():
 
 
 def damage(folder):
-    for path in Path(folder).rglob("*.pc"):
-        content = bytearray(path.read_bytes())
-        content[-1] ^= 1
-        path.write_bytes(content)
+    for path in [*Path(folder).rglob("*.pc"), *Path(folder).glob(".pile")]:
+        path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
 
 
 @pytest.mark.parametrize("is_given", [True, False])
@@ -395,7 +395,7 @@ def test_a_copy_that_can_not_be_removed_takes_space_only(monkeypatch):
             raise BackendError(place="here", action="remove", cause="planted")
 
         with monkeypatch.context() as patch:
-            patch.setattr(PersiDict, "discard", refuse)
+            patch.setattr(Directory, "discard", refuse)
             with pytest.warns(PersicacheWarning, match="old copy of 0 could not be removed"):
                 c[0] = "new"
             with pytest.warns(PersicacheWarning, match="old copy of 1 could not be removed"):
@@ -1126,9 +1126,11 @@ def files_of(c):
 @pytest.mark.parametrize("is_given", [False, True])
 def test_update_has_the_files_of_another_and_each_outlives_the_other(tmp_path, is_given):
     def new(name, **options):
-        return SpillDict(available_memory=3000, spill_to=tmp_path / name if is_given else None, **options)
+        return SpillDict(
+            available_memory=320 * KIB, spill_to=tmp_path / name if is_given else None, **options
+        )
 
-    other = new("other", data={i: array(i) for i in range(9)})
+    other = new("other", data={i: array(i, 128 * KIB) for i in range(9)})
     other.flush()
     last = other.in_memory
     before = other.stats

@@ -314,7 +314,7 @@ class SpillMachine(RuleBasedStateMachine):
         if self.spill_to is not None:
             assert set(self.place._place._mapping) == {copy.name for copy in copies}
         elif (directory := self.place._place._directory) is not None:
-            assert len(list(Path(directory.path).glob("*.pc"))) == len(copies)
+            assert len(directory) == len(copies)
 
     def teardown(self):
         if not hasattr(self, "c"):

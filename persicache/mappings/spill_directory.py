@@ -13,21 +13,43 @@ import time
 import weakref
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from persicache.codecs import Bytes, Owner
+from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.persidict import PersiDict
 from persicache.mappings.spill_link import link
+from persicache.mappings.spill_pile import Pile, Slot
 
-__all__ = ["Directory", "sweep"]
+__all__ = ["Directory", "Name", "sweep"]
 
 _PREFIX: Final = "persicache-spill-"
 #: A file in it that is locked as long as its owner, or a child of it, lives.
 _OWNED: Final = ".owned"
 #: Whoever made it has locked it by then.
 _YOUNG_SECONDS: Final = 60.0
-#: So many of the bits of a name count within a directory.
+#: The file of all small values.
+_PILE: Final = ".pile"
+#: Smaller entries have no file of their own.
+_MOST_PILED_NBYTES: Final = 64 * 1024
+#: So many of the bits of a number count within a directory.
 _NAME_BITS: Final = 40
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Name(NamedTuple):
+    """What a value is called in a directory.
+
+    Attributes
+    ----------
+    number : int
+        Its own.
+    slot : Slot or None
+        Where it lies in the directory's pile, if it is small.
+    """
+
+    number: int
+    slot: Slot | None
 
 
 class Directory:
@@ -45,32 +67,72 @@ class Directory:
             sweep()
         self._pid = os.getpid()
         self._serial = next(Directory._serials)
-        self._names = count(self._serial << _NAME_BITS)
-        self._shared_names: set[int] = set()
+        self._numbers = count(self._serial << _NAME_BITS)
+        self._shared_numbers: set[int] = set()
         self.path = tempfile.mkdtemp(prefix=_PREFIX)
         fd = os.open(f"{self.path}/{_OWNED}", _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
         with contextlib.suppress(OSError):  # without locks, nobody sweeps
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # What this process has just written needs no second look at its checksum.
         self.values: PersiDict[Any] = PersiDict(self.path, durable=False, verify="header")
+        self._entries = self.values._entries  # noqa: SLF001 - of this room
+        self._making = ForkLock()
+        self._pile: Pile | None = None
         self.remove = weakref.finalize(self, _remove, self.path, self._pid, fd)
         # A worker of multiprocessing ends without the exit handlers of Python.
         process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
         if process is not None and util is not None and process.parent_process() is not None:
             util.Finalize(self, self.remove, exitpriority=0)
 
-    def new_name(self) -> int:
-        """Return a name for a copy, that no other directory of this process has, had or gives."""
-        return next(self._names)
+    def __len__(self) -> int:
+        return len(self.values) + (0 if self._pile is None else len(self._pile))
 
-    def share(self, name: int, into: Directory) -> bool:
-        """Let another directory have a copy, too, by a hard link; return whether that was done."""
+    def write(self, value: object) -> Name:
+        """Store a value; return its name, that no other of this process has, had or will have."""
+        number = next(self._numbers)
+        entries = self._entries
+        where = entries.locate(number)
+        chunks = entries.encode(number, where, value)
+        if sum(map(len, chunks)) <= _MOST_PILED_NBYTES:
+            return Name(number, self._made_pile().write(chunks))
+        entries.storage.write(where.name, chunks)
+        return Name(number, None)
+
+    def read(self, name: Name) -> Any:
+        """Return a value; BlobNotFound if its file is gone, CorruptEntry if it isn't what was stored."""
+        number, slot = name
+        entries = self._entries
+        where = entries.locate(number)
+        if slot is None:
+            return entries.load(number, where).value
+        assert self._pile is not None
+        entry = Bytes(self._pile.read(slot), is_private=True)
+        return entries.codec.decode(entry, Owner(number, where.text, entries.place)).value
+
+    def discard(self, name: Name) -> None:
+        """Remove a value; nothing if it is gone already."""
+        number, slot = name
+        if slot is None:
+            self.values.discard(number)
+        else:
+            assert self._pile is not None
+            self._pile.remove(slot)
+
+    def _made_pile(self) -> Pile:
+        with self._making:
+            if self._pile is None:
+                self._pile = Pile(f"{self.path}/{_PILE}")
+            return self._pile
+
+    def share(self, name: Name, into: Directory) -> bool:
+        """Let another directory have a value, too, by a hard link; return whether that was done."""
+        number, slot = name
         # Race: what was there before may still be about to be removed, or be removed twice.
-        if name >> _NAME_BITS == into._serial or name in into._shared_names:
+        if slot is not None or number >> _NAME_BITS == into._serial or number in into._shared_numbers:
             return False
-        if not link(name, self.values, into.values):
+        if not link(number, self.values, into.values):
             return False
-        into._shared_names.add(name)
+        into._shared_numbers.add(number)
         return True
 
     @property

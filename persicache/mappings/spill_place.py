@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from persicache.errors import BackendError, PersicacheError, UnencodableValue
+from persicache.errors import BackendError, BlobNotFound, CorruptEntry, PersicacheError, UnencodableValue
 from persicache.mappings.conditions import Joker
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.persidict import PersiDict
@@ -175,15 +175,15 @@ class PrivatePlace:
         if isinstance(value, Joker):
             raise UnencodableValue(key=key, reason=f"{value!r} is an instruction to a place, not a value")
         directory = self._own_directory()
-        copy = Copy(directory, directory.new_name())
-        directory.values[copy.name] = value
-        return copy
+        return Copy(directory, directory.write(value))
 
     def read(self, key: Hashable, copy: Copy) -> Any:
         assert copy.directory is not None
         try:
-            return copy.directory.values[copy.name]
-        except KeyError:
+            return copy.directory.read(copy.name)
+        except (BlobNotFound, CorruptEntry) as error:
+            if isinstance(error, CorruptEntry) and copy.directory.is_mine:
+                raise
             cause = (
                 "its file was removed by something else"
                 if copy.directory.is_mine
@@ -201,7 +201,7 @@ class PrivatePlace:
 
     def remove(self, copy: Copy) -> None:
         if copy.directory is not None and copy.directory.is_mine:
-            copy.directory.values.discard(copy.name)
+            copy.directory.discard(copy.name)
 
     def remove_all(self, copies: Iterable[Copy]) -> None:  # noqa: ARG002 - the whole directory goes
         self.close()
