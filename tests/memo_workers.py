@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-import weakref
+from multiprocessing.util import Finalize
 
 from persicache import persistent_memoize
 
@@ -15,8 +15,8 @@ from persicache import persistent_memoize
 NAME = "PERSICACHE_TEST_WORKERS"
 if NAME not in os.environ:
     os.environ[NAME] = tempfile.mkdtemp(prefix="persicache-workers-")
-    # Not by atexit: what the functions have to tell the store at the end comes before.
-    weakref.finalize(persistent_memoize, shutil.rmtree, os.environ[NAME], ignore_errors=True)
+    # After the functions have told the store how they were used.
+    Finalize(None, shutil.rmtree, (os.environ[NAME],), {"ignore_errors": True}, exitpriority=-100)
 STORE = os.environ[NAME]
 memoize = persistent_memoize(STORE, memory=None)
 
