@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -601,3 +602,16 @@ def test_scripts_go_by_their_file(tmp_path):
     (tmp_path / "one.py").write_text(MODULE.format(store=str(tmp_path / "memo")))
     (tmp_path / "two.py").write_text(MODULE.format(store=str(tmp_path / "memo")))
     assert run(tmp_path / "one.py") == run(tmp_path / "two.py") == ["14", "1", "1", "1"]
+
+
+def test_code_that_is_replaced_by_its_like_keeps_what_memory_holds(tmp_path):
+    namespace = {"persistent_memoize": persistent_memoize, "place": tmp_path}
+    exec("def helper(x): return x + 1\n@persistent_memoize(place)\ndef f(x): return helper(x)", namespace)
+    f = namespace["f"]
+    assert f(1) == 2
+    shutil.rmtree(tmp_path)
+    exec("def helper(x): return x + 1  # anew", namespace)
+    assert f(1) == 2
+    assert f.stats().hits == 1
+    exec("def helper(x): return x + 2", namespace)
+    assert f(1) == 3

@@ -53,6 +53,7 @@ class Calls:
         self._kinds: dict[tuple[type, ...], bool] = {}
         self._fingerprint: Fingerprint | None = None
         self._epoch = object()
+        self._state: tuple[bytes, object] | None = None
         self.is_current: Callable[[], bool] = _never
 
     @property
@@ -72,13 +73,16 @@ class Calls:
         # Race: two threads may do this at once; both find the same.
         code = fingerprint(self._function, code=self._settings.code)
         depends = self._dependencies.digests() if self._dependencies else None
-        salt = (code.digest, self._settings.version)
-        self._bind = Binder(self._function, ignore=self._settings.ignore, key=self._settings.key)
-        self._digest = CallDigest(
-            salt if depends is None else (*salt, depends), self._bind.names, defaults=self._bind.defaults
-        )
+        state = (code.digest, depends)
+        if state != self._state:  # else something was replaced by its like
+            self._bind = Binder(self._function, ignore=self._settings.ignore, key=self._settings.key)
+            salt = (code.digest, self._settings.version)
+            self._digest = CallDigest(
+                salt if depends is None else (*salt, depends), self._bind.names, defaults=self._bind.defaults
+            )
+            self._epoch = object()
+            self._state = state
         self._fingerprint = code
-        self._epoch = object()
         is_same = code.is_current
         if depends is not None:
             self.is_current = lambda: is_same() and self._still_depends_on(depends)
