@@ -77,9 +77,9 @@ class Calls:
         if state != self._state:  # else something was replaced by its like
             self._bind = Binder(self._function, ignore=self._settings.ignore, key=self._settings.key)
             salt = (code.digest, self._settings.version)
-            self._digest = CallDigest(
-                salt if depends is None else (*salt, depends), self._bind.names, defaults=self._bind.defaults
-            )
+            if depends is not None:
+                salt = (*salt, depends)  # type: ignore[assignment]
+            self._digest = CallDigest(salt, self._bind.names, defaults=self._bind.defaults)
             self._epoch = object()
             self._state = state
         self._fingerprint = code
