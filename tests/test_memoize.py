@@ -337,6 +337,9 @@ def test_a_result_that_can_not_be_stored_is_returned(store):
         ("cache_exceptions", [KeyboardInterrupt]),
         ("cache_exceptions", ["ValueError"]),
         ("single_flight", 1),
+        ("lease", 0),
+        ("lease", "never"),
+        ("lease", float("inf")),
         ("record_args", None),
     ],
 )

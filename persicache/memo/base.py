@@ -474,7 +474,7 @@ class Memoized(Generic[P, R]):
     def leases(self) -> Leases:
         """Who computes what, among the processes that share the store."""
         if self._leases is None:
-            self._leases = open_leases(self._entries.storage)
+            self._leases = open_leases(self._entries.storage, seconds=self._settings.lease_seconds)
         return self._leases
 
     def could_not_lease(self, error: BackendError) -> None:

@@ -55,6 +55,7 @@ def persistent_memoize(
     expires: float | str | timedelta | Callable[[Any], Any] | None = None,
     memory: float | str | None = "64 MiB",
     single_flight: bool = True,
+    lease: float | str | timedelta = 10.0,
     cache_exceptions: Kinds = (),
     on_error: OnError = "warn",
     record_args: bool = True,
@@ -83,6 +84,7 @@ def persistent_memoize(
     expires: float | str | timedelta | Callable[[Any], Any] | None = None,
     memory: float | str | None = "64 MiB",
     single_flight: bool = True,
+    lease: float | str | timedelta = 10.0,
     cache_exceptions: Kinds = (),
     on_error: OnError = "warn",
     record_args: bool = True,
@@ -132,6 +134,9 @@ def persistent_memoize(
     single_flight : bool, default True
         Whether of several equal calls at one time, in threads, tasks, processes or on other
         hosts, one computes and the others wait for its result.
+    lease : float, str or timedelta, default 10 seconds
+        For how long the others wait for one that stopped, or that they can't see any more,
+        before another computes. One that was killed on the same machine they don't wait for.
     cache_exceptions : type or iterable of types, optional
         Exceptions that are results too: stored, and raised again.
     on_error : {"warn", "raise"}, default "warn"
@@ -205,6 +210,7 @@ def persistent_memoize(
         expires=expires,
         memory=memory,
         single_flight=single_flight,
+        lease=lease,
         cache_exceptions=cache_exceptions,
         on_error=on_error,
         record_args=record_args,

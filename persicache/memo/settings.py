@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from persicache.keys import CodeMode
 from persicache.mappings import parse_nbytes
 from persicache.memo.dependencies import is_path
-from persicache.memo.freshness import Expires, parse_expires
+from persicache.memo.freshness import Expires, fresh_seconds, parse_expires
 from persicache.memo.limits import Limits
 
 __all__ = ["OnError", "PolicyName", "Settings"]
@@ -37,6 +37,7 @@ class Settings:
     expires: Expires
     memory_nbytes: int
     single_flight: bool
+    lease_seconds: float
     cache_exceptions: tuple[type[Exception], ...]
     on_error: OnError
     record_args: bool
@@ -54,6 +55,7 @@ class Settings:
         expires: float | str | timedelta | Callable[[Any], Any] | None = None,
         memory: float | str | None = "64 MiB",
         single_flight: bool = True,
+        lease: float | str | timedelta = 10.0,
         cache_exceptions: Kinds = (),
         on_error: OnError = "warn",
         record_args: bool = True,
@@ -85,6 +87,9 @@ class Settings:
         for kind in kinds:
             if not isinstance(kind, type) or not issubclass(kind, Exception):  # type: ignore[redundant-expr]
                 raise TypeError(f"cache_exceptions must be classes of exceptions, not {kind!r}")
+        lease_seconds = fresh_seconds(lease)
+        if not lease_seconds:
+            raise ValueError(f"lease must be a duration, neither nothing nor for ever, not {lease!r}")
         for name, flag in (("single_flight", single_flight), ("record_args", record_args)):
             if not isinstance(flag, bool):
                 raise TypeError(f"{name} must be True or False, not {flag!r}")
@@ -98,6 +103,7 @@ class Settings:
             expires=parse_expires(expires),
             memory_nbytes=0 if memory is None else parse_nbytes(memory),
             single_flight=single_flight,
+            lease_seconds=lease_seconds,
             cache_exceptions=kinds,
             on_error=on_error,
             record_args=record_args,
