@@ -6,6 +6,7 @@ import fractions
 import io
 import math
 import re
+import sys
 import uuid
 import zoneinfo
 
@@ -260,8 +261,30 @@ def test_everything_else_is_pickled():
     local = 3
     assert there_and_back(Point(2), EntryCodec()) == Point(2)
     assert there_and_back(lambda x: x + local, EntryCodec())(4) == 7
-    with pytest.raises(UnencodableValue, match="Cannot pickle files"):
-        EntryCodec().encode(io.TextIOWrapper(io.BytesIO()), OWNER, is_private=True)
+
+
+@pytest.mark.parametrize("codec", [EntryCodec(), codec_for("pickle")], ids=["entry", "plain"])
+def test_what_would_come_back_as_something_else_is_refused(tmp_path, codec):
+    # cloudpickle makes a StringIO of an open file, and bytes of a memoryview.
+    path = tmp_path / "file"
+    path.write_text("line")
+    with path.open() as text, path.open("rb") as binary:
+        for value, message in [
+            (text, "cannot pickle <_io.TextIOWrapper.*store its path"),
+            (binary, "BufferedReader"),
+            (Point(text), "store its path"),
+            (lambda file=text: file, "store its path"),
+            ([lambda: 1, memoryview(b"view")], "store bytes"),
+        ]:
+            with pytest.raises(UnencodableValue, match=message):
+                codec.encode(value, OWNER, is_private=True)
+
+
+def test_the_standard_streams_are_the_readers_own(monkeypatch):
+    for name in ("stdout", "stderr"):
+        stream = io.TextIOWrapper(io.BytesIO())
+        monkeypatch.setattr(sys, name, stream)
+        assert there_and_back([lambda: 1, stream], EntryCodec())[1] is stream
 
 
 def test_deep_and_cyclic_values_are_pickled():

@@ -11,8 +11,11 @@ PEP 574, https://peps.python.org/pep-0574/
 
 from __future__ import annotations
 
+import io
 import pickle
-from typing import Any, Final
+import sys
+from collections import ChainMap
+from typing import Any, ClassVar, Final, Never
 
 import cloudpickle
 
@@ -25,6 +28,35 @@ SMALL_NBYTES: Final = 512
 
 class CannotPickle(Exception):
     """Neither pickle nor cloudpickle can store the value."""
+
+
+def _reduce_text_file(file: io.TextIOWrapper) -> tuple[Any, ...]:
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name):  # the reader has one of its own
+            return getattr, (sys, name)
+    raise TypeError(f"cannot pickle {file!r}: store its path, or what it holds")
+
+
+def _refuse_memoryview(view: memoryview) -> Never:  # noqa: ARG001 - as pickle calls it
+    raise TypeError("cannot pickle a memoryview: store bytes")
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Pickles what cloudpickle can, but for what would come back as something else.
+
+    That makes a StringIO of an open file, with all of its text, and bytes of a memoryview.
+    """
+
+    dispatch_table: ClassVar[ChainMap[type, Any]] = ChainMap(
+        {io.TextIOWrapper: _reduce_text_file, memoryview: _refuse_memoryview},
+        cloudpickle.Pickler.dispatch_table,
+    )
+
+
+def _cloud_dumps(value: object, *, protocol: int, buffer_callback: Any) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)
+    return file.getvalue()
 
 
 def dump(value: object, *, in_band: bool = False) -> tuple[bytes, list[memoryview]]:
@@ -46,7 +78,7 @@ def dump(value: object, *, in_band: bool = False) -> tuple[bytes, list[memoryvie
         return _dump(pickle.dumps, value, in_band=in_band)
     except Exception:  # noqa: BLE001 - __reduce__ may raise anything; cloudpickle has the last word
         try:
-            return _dump(cloudpickle.dumps, value, in_band=in_band)
+            return _dump(_cloud_dumps, value, in_band=in_band)
         except Exception as error:
             raise CannotPickle(f"{type(error).__name__}: {error}") from error
 
