@@ -22,6 +22,7 @@ __all__ = [
     "PersicacheWarning",
     "ReadOnlyPlace",
     "StaleReference",
+    "UncopyableValue",
     "UndigestibleValue",
     "UnencodableKey",
     "UnencodableValue",
@@ -231,6 +232,18 @@ class UnencodableValue(PersicacheError, TypeError):
     reason: str
 
     _sentence = "the value of key {key!r} can't be stored: {reason}"
+
+
+class UncopyableValue(PersicacheError, TypeError):
+    """The value can't be copied for a caller who was promised a copy."""
+
+    key: object
+    reason: str
+
+    _sentence = (
+        "the value of key {key!r} can't be copied: {reason}. Take the very object, by pop() or from "
+        "a dictionary with on_return='view'"
+    )
 
 
 class UnencodableKey(PersicacheError, TypeError):
