@@ -25,7 +25,15 @@ import psutil
 import pytest
 from test import mapping_tests
 
-from persicache import KEEP_CURRENT, BackendError, PersicacheWarning, PersiDict, SpillDict, nbytes
+from persicache import (
+    KEEP_CURRENT,
+    BackendError,
+    PersicacheWarning,
+    PersiDict,
+    SpillDict,
+    UncopyableValue,
+    nbytes,
+)
 from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.progress import progress
 from persicache.mappings.spill_directory import Directory, sweep
@@ -985,6 +993,16 @@ def test_a_view_is_the_object_in_memory_and_a_copy_the_callers_own(is_spilled):
             assert c["a"][0] == 8
     with pytest.raises(ValueError, match=r"on_return.*'view', 'copy'"):
         SpillDict(on_return="both")
+
+
+def test_a_value_that_can_not_be_copied_is_named_and_can_be_had_by_pop():
+    lock = threading.Lock()
+    with SpillDict({"a": 1, "k": [lock]}, on_return="copy") as c:
+        for read in (lambda: c["k"], lambda: list(c.values()), lambda: SpillDict(c), lambda: c.get("k")):
+            with pytest.raises(UncopyableValue, match=r"'k'.*lock.*pop\(\).*on_return='view'"):
+                read()
+        assert c.setdefault("a", lock) == 1
+        assert c.pop("k") == [lock]
 
 
 def test_a_change_in_place_of_a_value_that_was_written_is_lost_unless_it_is_assigned():

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
 
-from persicache.errors import Shown, UntrustedPickle
+from persicache.errors import Shown, UncopyableValue, UntrustedPickle
 from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
@@ -69,7 +69,7 @@ class SpillDict(MutableMapping[Any, V]):
     weigh : callable, default `persicache.nbytes`
         From a value to the bytes that it takes in memory.
     on_return : {"view", "copy"}, default "view"
-        Whether ``c[k]`` is the very object in memory, or a copy, which is the caller's own.
+        Whether ``c[k]`` is the very object in memory, or a deep copy, which is the caller's own.
     on_miss : callable, optional
         Called with a key before its value is read from disk.
     on_overflow : callable, optional
@@ -81,6 +81,8 @@ class SpillDict(MutableMapping[Any, V]):
         If an option makes no sense; if what `weigh` says of a value is negative or no finite
         number; if the given place holds keys that are equal in Python, such as 1 and 1.0; and
         whenever the dictionary is used after it was closed.
+    UncopyableValue
+        If ``on_return="copy"`` and a value can't be copied; ``pop`` hands out the value itself.
 
     Notes
     -----
@@ -239,13 +241,22 @@ class SpillDict(MutableMapping[Any, V]):
     # One key
 
     def __getitem__(self, key: Hashable) -> V:
-        value = self._get(key)
-        return copy.deepcopy(value) if self._hands_out_copies else value
+        return self._handed_out(key, self._get(key))
 
     def _peek(self, key: Hashable) -> V:
         """Return a value that is on its way to somewhere else, so that it takes nobody's room here."""
-        value = self._get(key, keeps=False)
-        return copy.deepcopy(value) if self._hands_out_copies else value
+        return self._handed_out(key, self._get(key, keeps=False))
+
+    def _handed_out(self, key: Hashable, value: V) -> V:
+        if not self._hands_out_copies:
+            return value
+        try:
+            return copy.deepcopy(value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise UncopyableValue(key=key, reason=reason) from error
 
     def __setitem__(self, key: Hashable, value: V) -> None:
         self._set(key, value)
@@ -279,7 +290,7 @@ class SpillDict(MutableMapping[Any, V]):
         """Return the value of `key`, after setting it to `default` if there is none."""
         while True:
             if self._set(key, default, if_absent=True):
-                return copy.deepcopy(default) if self._hands_out_copies else default
+                return self._handed_out(key, default)
             with contextlib.suppress(KeyError):  # Race: another removed it
                 return self[key]
 
