@@ -11,6 +11,7 @@ import os
 import pickle
 import shelve
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -545,6 +546,32 @@ def test_errors_of_another_mapping_pin_one_value_and_spare_the_others(tmp_path):
             assert len(c) == 8
         assert [str(each.message).partition(" stays in memory")[0] for each in caught] == ["'f'", "7"]
         assert len(place) == 6
+
+
+@pytest.mark.parametrize("trouble", [sqlite3.OperationalError, RuntimeError, OSError, KeyError])
+def test_trouble_with_a_place_passes_and_pins_nothing(trouble):
+    class Down(dict):
+        is_down = True
+
+        def __setitem__(self, key, value):
+            if self.is_down:
+                raise trouble("planted")
+            super().__setitem__(key, value)
+
+    place = Down()
+    with unit(3, spill_to=place) as c:
+        c.update({i: i for i in range(3)})
+        for i in range(3, 6):
+            with pytest.raises(trouble):
+                c[i] = i
+        assert dict(c) == {i: i for i in range(3)}
+        place.is_down = False
+        c.update({i: i for i in range(3, 6)})
+        assert len(c.in_memory) == c.memory_usage == 3
+        place.is_down = True
+        assert dict(c) == {i: i for i in range(6)}  # what is read needs no room
+        place.is_down = False
+    assert dict(place) == {i: i for i in range(6)}
 
 
 def test_a_value_that_replaces_a_stored_one_and_can_not_be_stored_hides_the_old_one(tmp_path):

@@ -12,6 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from pickle import PicklingError
 from types import TracebackType
 from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
 
@@ -41,6 +42,17 @@ MIN_TRIM_NBYTES: Final = 1 << 20
 MOST_SHOWN: Final = 10
 #: Threads that `prefetch` reads with.
 N_READERS: Final = 4
+#: What says that a value or its key can't be stored. Anything else is trouble with the place, which
+#: may pass: if it pinned values, memory would fill while it lasts.
+REFUSALS: Final = (
+    TypeError,
+    ValueError,
+    OverflowError,
+    AttributeError,
+    RecursionError,
+    PicklingError,
+    UntrustedPickle,
+)
 OnReturn = Literal["view", "copy"]
 
 
@@ -99,7 +111,9 @@ class SpillDict(MutableMapping[Any, V]):
     a value whose key can't be stored there; in the default place any hashable key can. These
     come on top of the budget if they exceed it.
 
-    A failed write, as on a full disk, raises and changes nothing: every value is where it was.
+    Any other failure to write, as on a full disk or with a server that is down, raises and changes
+    nothing: every value is where it was. That a value or its key can't be stored, a mapping says by
+    a TypeError, ValueError, OverflowError, AttributeError, RecursionError or PicklingError.
 
     In a given place, values are lost that are in memory only when the dictionary is collected,
     or the interpreter exits: close it, by ``with`` or `close`, or `flush` it. A
@@ -563,7 +577,7 @@ class SpillDict(MutableMapping[Any, V]):
         self._discard(key, orphan)
         if new.is_pinned:
             # It is set, and takes memory from others; if they can't leave now, then later.
-            with contextlib.suppress(OSError, MemoryError):
+            with contextlib.suppress(Exception):
                 self._shrink()
         return True
 
@@ -669,7 +683,7 @@ class SpillDict(MutableMapping[Any, V]):
                     continue
             try:
                 self._spill(victim)
-            except (OSError, MemoryError):
+            except Exception:  # noqa: BLE001 - of any mapping
                 return  # a disk too full to make room is no reason not to hand out what was read
 
     def _shrink(self) -> None:
@@ -742,15 +756,11 @@ class SpillDict(MutableMapping[Any, V]):
         return value, True
 
     def _write(self, item: Item) -> Exception | None:
-        """Write a value; return why it can't be stored, if it can't."""
+        """Write a value; return why it can't be stored, if the place says that it can't."""
         start = time.perf_counter()
         try:
             item.copy = self._place.write(item.key, item.value, old=item.copy)
-        except UntrustedPickle as error:
-            return error
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001 - a mapping or a value may raise anything
+        except REFUSALS as error:
             return error
         item.is_clean = True
         with self._lock:
