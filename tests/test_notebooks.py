@@ -39,6 +39,12 @@ def kinds(shown):
     return Counter(output["output_type"] for output in shown)
 
 
+def claims(shown):
+    """Return what the outputs say is so, or isn't; times and sizes may differ."""
+    texts = ("".join(output.get("data", {}).get("text/plain", "")) for output in shown)
+    return [said for text in texts if (said := re.findall(r"\b(?:True|False)\b", text))]
+
+
 def test_it_runs_in_a_fresh_kernel(notebook, environment, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -52,6 +58,7 @@ def test_it_runs_in_a_fresh_kernel(notebook, environment, tmp_path):
     assert [output for output in new if output.get("name") == "stderr"] == []  # warnings, that is
     # What is stored is of this code, not of an older version; a slow disk may add a progress bar.
     assert kinds(outputs(notebook)) <= kinds(new)
+    assert claims(outputs(notebook)) == claims(new)
     assert sorted(path.name for path in folder.iterdir()) == ["done.ipynb", notebook.name]
     assert list((tmp_path / "tmp").glob("persicache*")) == []
 
