@@ -574,6 +574,19 @@ def test_trouble_with_a_place_passes_and_pins_nothing(trouble):
     assert dict(place) == {i: i for i in range(6)}
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_value_that_somebody_removed_from_a_given_place_is_told_of(tmp_path, is_ours):
+    place = tmp_path if is_ours else {}
+    with unit(1, spill_to=place) as c:
+        c.update({"k": 1, "l": 2})
+        (PersiDict(tmp_path) if is_ours else place).pop("k")
+        for read in (lambda: c["k"], lambda: c.get("k"), lambda: c.pop("k"), lambda: c.setdefault("k", 3)):
+            with pytest.raises(BackendError, match=r"read the value of 'k'.*something else has removed it"):
+                read()
+        c["k"] = 4
+        assert dict(c) == {"k": 4, "l": 2}
+
+
 def test_a_value_that_replaces_a_stored_one_and_can_not_be_stored_hides_the_old_one(tmp_path):
     with unit(9, spill_to=tmp_path) as c:
         c["k"] = "old"
@@ -1288,7 +1301,7 @@ def test_what_is_removed_while_it_is_taken_over_is_passed_over():
         c.update(other)
         assert dict(c) == {"a": 1, "b": 2, "d": 4}
     broken = FailingLookups({"a": 1})
-    with unit(1, spill_to=broken) as other, unit(1) as c, pytest.raises(KeyError):
+    with unit(1, spill_to=broken) as other, unit(1) as c, pytest.raises(BackendError):
         c.update(other)  # what is lost is another matter
 
 

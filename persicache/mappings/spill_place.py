@@ -12,7 +12,14 @@ from collections.abc import Hashable, Iterable, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from persicache.errors import BackendError, BlobNotFound, CorruptEntry, PersicacheError, UnencodableValue
+from persicache.errors import (
+    BackendError,
+    BlobNotFound,
+    CorruptEntry,
+    PersicacheError,
+    Shown,
+    UnencodableValue,
+)
 from persicache.mappings.conditions import Joker
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.persidict import PersiDict
@@ -120,9 +127,16 @@ class GivenPlace:
             self._mapping[copy.name] = value
         return copy
 
-    def read(self, key: Hashable, copy: Copy) -> Any:  # noqa: ARG002 - the protocol's
-        with self._guard:
-            return self._mapping[copy.name]
+    def read(self, key: Hashable, copy: Copy) -> Any:
+        try:
+            with self._guard:
+                return self._mapping[copy.name]
+        except KeyError as error:  # the dictionary has the key; it would seem that it hadn't
+            raise BackendError(
+                place=repr(self),
+                action=f"read the value of {Shown(key)!r}",
+                cause="something else has removed it from there",
+            ) from error
 
     def link(self, copy: Copy, source: SpillPlace) -> Copy | None:
         if not isinstance(source, GivenPlace):
@@ -190,7 +204,7 @@ class PrivatePlace:
                 else "the process that this one was forked from has removed it since"
             )
             raise BackendError(
-                place=copy.directory.path, action=f"read the value of {key!r}", cause=cause
+                place=copy.directory.path, action=f"read the value of {Shown(key)!r}", cause=cause
             ) from None
 
     def link(self, copy: Copy, source: SpillPlace) -> Copy | None:  # noqa: ARG002 - the copy says it all
