@@ -3,12 +3,14 @@
 import contextlib
 import copy
 import dataclasses
+import errno
 import gc
 import io
 import itertools
 import multiprocessing
 import os
 import pickle
+import re
 import shelve
 import signal
 import sqlite3
@@ -24,6 +26,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from faults.disk import no_small_disk, small_disk
 from test import mapping_tests
 
 from persicache import (
@@ -183,6 +186,34 @@ def test_a_full_disk_raises_and_loses_nothing():
     c[99] = 99
     assert c[99] == 99
     c.close()
+
+
+@pytest.mark.skipif(bool(no_small_disk()), reason="no disk of its own can be had")
+@pytest.mark.parametrize("n_kib", [1, 200], ids=["small", "large"])
+def test_a_full_disk_of_temporary_files_is_told_with_the_key_and_what_to_do(tmp_path, monkeypatch, n_kib):
+    with small_disk(tmp_path / "disk", nbytes=900 * KIB) as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        with SpillDict(available_memory=2 * n_kib * KIB) as c:
+            with pytest.raises(
+                BackendError, match=r"spill the value of \('k', \d+\) in .*TMPDIR"
+            ) as caught:
+                for i in range(1000):
+                    c["k", i] = array(i, n_kib * KIB)
+            assert "No space left on device; spill to another disk (spill_to=)" in str(caught.value)
+            assert "=i" not in str(caught.value)
+            assert caught.value.__cause__.errno == errno.ENOSPC
+            assert all(c["k", i][0] == i for i in range(len(c)))
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_what_can_not_be_stored_is_told_of_by_its_key_alone(tmp_path, is_given):
+    with unit(1, spill_to=tmp_path if is_given else None) as c:
+        c.update({i: i for i in range(5)})
+        with pytest.warns(PersicacheWarning, match="'f' stays in memory") as caught:
+            c["f"] = threading.Lock()
+            c.spill("f")
+        assert not re.search(r"\d", str(caught[0].message))
+        del c["f"]
 
 
 def spill_folders():

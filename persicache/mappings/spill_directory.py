@@ -87,27 +87,30 @@ class Directory:
     def __len__(self) -> int:
         return len(self.values) + (0 if self._pile is None else len(self._pile))
 
-    def write(self, value: object) -> Name:
-        """Store a value; return its name, that no other of this process has, had or will have."""
+    def write(self, value: object, *, key: object) -> Name:
+        """Store a value; return its name, that no other of this process has, had or will have.
+
+        Errors name its key.
+        """
         number = next(self._numbers)
         entries = self._entries
         where = entries.locate(number)
-        chunks = entries.encode(number, where, value)
+        chunks = entries.encode(key, where, value)
         if sum(map(len, chunks)) <= _MOST_PILED_NBYTES:
             return Name(number, self._made_pile().write(chunks))
         entries.storage.write(where.name, chunks)
         return Name(number, None)
 
-    def read(self, name: Name) -> Any:
+    def read(self, name: Name, *, key: object) -> Any:
         """Return a value; BlobNotFound if its file is gone, CorruptEntry if it isn't what was stored."""
         number, slot = name
         entries = self._entries
         where = entries.locate(number)
         if slot is None:
-            return entries.load(number, where).value
+            return entries.load(key, where).value
         assert self._pile is not None
         entry = Bytes(self._pile.read(slot), is_private=True)
-        return entries.codec.decode(entry, Owner(number, where.text, entries.place)).value
+        return entries.codec.decode(entry, Owner(key, where.text, entries.place)).value
 
     def discard(self, name: Name) -> None:
         """Remove a value; nothing if it is gone already."""

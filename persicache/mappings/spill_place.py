@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from persicache.errors import (
     PersicacheError,
     Shown,
     UnencodableValue,
+    UntrustedPickle,
 )
 from persicache.mappings.conditions import Joker
 from persicache.mappings.fork_lock import ForkLock
@@ -189,12 +191,23 @@ class PrivatePlace:
         if isinstance(value, Joker):
             raise UnencodableValue(key=key, reason=f"{value!r} is an instruction to a place, not a value")
         directory = self._own_directory()
-        return Copy(directory, directory.write(value))
+        try:
+            return Copy(directory, directory.write(value, key=key))
+        except UntrustedPickle:
+            raise
+        except OSError as error:
+            # Its file has a number for a name, that says nothing to anybody.
+            cause = error.__cause__ if isinstance(error, BackendError) and error.__cause__ else error
+            raise BackendError(
+                place=directory.path,
+                action=f"spill the value of {Shown(key)!r}",
+                cause=f"{type(cause).__name__}: {cause}{_advice(cause)}",
+            ) from cause
 
     def read(self, key: Hashable, copy: Copy) -> Any:
         assert copy.directory is not None
         try:
-            return copy.directory.read(copy.name)
+            return copy.directory.read(copy.name, key=key)
         except (BlobNotFound, CorruptEntry) as error:
             if isinstance(error, CorruptEntry) and copy.directory.is_mine:
                 raise
@@ -242,5 +255,13 @@ class PrivatePlace:
             raise
         except OSError as error:
             raise BackendError(
-                place=tempfile.gettempdir(), action="make a directory to spill to", cause=error
+                place=tempfile.gettempdir(),
+                action="make a directory to spill to",
+                cause=f"{type(error).__name__}: {error}{_advice(error)}",
             ) from error
+
+
+def _advice(trouble: BaseException) -> str:
+    if getattr(trouble, "errno", None) not in {errno.ENOSPC, errno.EDQUOT}:
+        return ""
+    return "; spill to another disk (spill_to=), or let the variable TMPDIR name a directory on one"
