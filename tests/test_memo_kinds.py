@@ -706,3 +706,14 @@ def test_nested_functions_and_lambdas_differ_by_what_they_close_over():
     one, two = maker(1), maker(2)
     assert (one(1), two(1), one(1), two(1)) == (2, 3, 2, 3)
     assert one.stats()[:2] == two.stats()[:2] == (1, 1)
+
+
+@pytest.mark.parametrize("wrap", [functools.lru_cache, lambda f: persistent_memoize("memory://inner")(f)])
+def test_what_wraps_a_function_without_a_signature_of_its_own_is_called_as_that_is(wrap):
+    def power(x, n=2):
+        return x**n
+
+    f = persistent_memoize(f"memory://{uuid.uuid4().hex}")(wrap(power))
+    assert (f(3), f(x=3, n=2), f.stats()[:2]) == (9, 9, (1, 1))
+    with pytest.raises(TypeError, match="missing"):
+        f()

@@ -44,8 +44,7 @@ class Binder:
         key: Callable[..., Any] | None = None,
     ) -> None:
         try:
-            # The function's own: what it passes on to the one it wraps is its own affair.
-            self.signature = inspect.signature(function, follow_wrapped=False)
+            self.signature = _signature(function)
         except ValueError as error:
             raise TypeError(f"{function!r} tells no signature, so its calls can't be compared") from error
         parameters = self.signature.parameters
@@ -84,3 +83,12 @@ class Binder:
             return (self._key(*bound.args, **bound.kwargs),)
         arguments = bound.arguments
         return tuple([arguments[name] for name in self.names])
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        # The function's own: what it passes on to the one it wraps is its own affair.
+        return inspect.signature(function, follow_wrapped=False)
+    except ValueError:
+        # It isn't written in Python and has none, as one of functools.lru_cache: it passes on all.
+        return inspect.signature(function)
