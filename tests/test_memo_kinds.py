@@ -708,7 +708,7 @@ def test_nested_functions_and_lambdas_differ_by_what_they_close_over():
     assert one.stats()[:2] == two.stats()[:2] == (1, 1)
 
 
-@pytest.mark.parametrize("wrap", [functools.lru_cache, lambda f: persistent_memoize("memory://inner")(f)])
+@pytest.mark.parametrize("wrap", [functools.lru_cache, persistent_memoize("memory://inner")])
 def test_what_wraps_a_function_without_a_signature_of_its_own_is_called_as_that_is(wrap):
     def power(x, n=2):
         return x**n
