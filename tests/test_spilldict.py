@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -857,10 +858,10 @@ def test_values_lost_in_a_given_place_are_told_of(tmp_path):
     assert "not closed" in subprocess.run(command, check=True, capture_output=True, text=True).stderr
 
 
-@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), None, "3", 1j, Decimal("nan")])
 def test_weights_that_make_no_sense_are_refused(weight):
     with SpillDict(available_memory=10, weigh=lambda _: weight) as c:
-        with pytest.raises(ValueError, match="weigh"):
+        with pytest.raises((TypeError, ValueError), match=r"weigh says .* of a value of type 'int'"):
             c["k"] = 1
         assert len(c) == c.memory_usage == 0
 
@@ -905,6 +906,28 @@ def test_budgets_that_make_no_sense_are_refused(amount, message):
         SpillDict(available_memory=amount)
     with pytest.raises(ValueError, match="unknown policy"):
         SpillDict(policy="mru")
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        ("available_memory", None),
+        ("available_memory", [1]),
+        ("available_memory", b"2 GiB"),
+        ("policy", ["lru"]),
+        ("policy", None),
+        ("weigh", 3),
+        ("on_miss", 1),
+        ("on_overflow", "print"),
+        ("on_return", ["copy"]),
+        ("spill_to", 3),
+        ("spill_to", b"place"),
+        ("spill_to", frozenset()),
+    ],
+)
+def test_options_of_a_wrong_type_are_named(option, given):
+    with pytest.raises((TypeError, ValueError), match=f"{option}.*{re.escape(repr(given))}"):
+        SpillDict(**{option: given})
 
 
 def test_budgets_are_read_as_people_write_them():
@@ -1084,6 +1107,24 @@ def test_a_change_in_place_of_a_value_that_was_written_is_lost_unless_it_is_assi
         c["a"][:] = 7
         c.spill("a")
         assert c["a"][0] == 0
+
+
+def test_it_is_read_backwards_and_updated_by_an_operator_as_a_dict_is():
+    with unit(1) as before, unit(1) as other:
+        other["b"] = 20
+        c = before
+        c |= {"a": 1, "b": 2}
+        c |= [("c", 3)]
+        c |= other
+        assert c is before
+        assert dict(c) == {"a": 1, "b": 20, "c": 3}
+        assert list(reversed(c)) == ["c", "b", "a"]
+        with pytest.raises(TypeError, match=r"\|"):
+            c | other
+        assert "(1 item, " in repr(other)
+        assert "(3 items, " in repr(c)
+    with pytest.raises(ValueError, match="closed"):
+        reversed(c)
 
 
 def test_update_can_spare_what_is_there():

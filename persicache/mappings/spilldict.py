@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 import os
 import threading
 import time
@@ -17,7 +16,6 @@ from types import TracebackType
 from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
 
 from persicache.errors import Shown, UncopyableValue, UntrustedPickle
-from persicache.mappings.budget import parse_nbytes
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
 from persicache.mappings.html import shown, summary
@@ -25,6 +23,12 @@ from persicache.mappings.persidict import PersiDict
 from persicache.mappings.progress import ProgressOption
 from persicache.mappings.progress import progress as show_progress
 from persicache.mappings.spill_item import NOWHERE, Item
+from persicache.mappings.spill_options import (
+    check_function,
+    check_spill_to,
+    parse_budget,
+    parse_weight,
+)
 from persicache.mappings.spill_place import Copy, GivenPlace, PrivatePlace, SpillPlace
 from persicache.mappings.spill_room import Room
 from persicache.mappings.spill_stats import SpillStats
@@ -89,10 +93,10 @@ class SpillDict(MutableMapping[Any, V]):
 
     Raises
     ------
-    ValueError
-        If an option makes no sense; if what `weigh` says of a value is negative or no finite
-        number; if the given place holds keys that are equal in Python, such as 1 and 1.0; and
-        whenever the dictionary is used after it was closed.
+    TypeError, ValueError
+        If an option makes no sense; if what `weigh` says of a value is no number of bytes; if the
+        given place holds keys that are equal in Python, such as 1 and 1.0; and whenever the
+        dictionary is used after it was closed.
     UncopyableValue
         If ``on_return="copy"`` and a value can't be copied; ``pop`` hands out the value itself.
 
@@ -123,8 +127,8 @@ class SpillDict(MutableMapping[Any, V]):
     was spilled before as long as the parent keeps it, removes nothing of the parent's, and
     spills into a directory of its own. A given place is one for both, as for any two processes.
 
-    A SpillDict is not copied or pickled: ``SpillDict(c)``, ``dict(c)`` and ``update`` take over
-    what is in it, and another process can open a given place after `flush`.
+    A SpillDict is not copied, joined to a new one by ``|``, or pickled: ``SpillDict(c)``, ``dict(c)``,
+    ``update`` and ``|=`` take over what is in it, and another process can open a given place after `flush`.
 
     Examples
     --------
@@ -150,7 +154,11 @@ class SpillDict(MutableMapping[Any, V]):
     ) -> None:
         if on_return not in get_args(OnReturn):
             raise ValueError(f"on_return must be one of {get_args(OnReturn)}, not {on_return!r}")
-        self._room = Room(parse_nbytes(available_memory), policy)
+        check_function("weigh", weigh)
+        for option, hook in (("on_miss", on_miss), ("on_overflow", on_overflow)):
+            if hook is not None:
+                check_function(option, hook)
+        self._room = Room(parse_budget(available_memory), policy)
         self._weigh = weigh
         self._hands_out_copies = on_return == "copy"
         self._on_miss = on_miss
@@ -169,6 +177,7 @@ class SpillDict(MutableMapping[Any, V]):
         if spill_to is None:
             self._place = PrivatePlace()
         else:
+            check_spill_to(spill_to)
             self._place = place = GivenPlace(spill_to)
             self._items |= {
                 key: Item(key, copy=copy, is_clean=True) for key, copy in place.copies().items()
@@ -181,9 +190,9 @@ class SpillDict(MutableMapping[Any, V]):
         with self._lock:
             if self._is_closed:
                 return f"{type(self).__name__}(closed)"
-            n_on_disk = sum(not item.is_in_memory for item in self._items.values())
+            n, n_on_disk = len(self._items), sum(not item.is_in_memory for item in self._items.values())
             return (
-                f"{type(self).__name__}({len(self._items)} items, {shown(self._room.used)} of "
+                f"{type(self).__name__}({n} item{'' if n == 1 else 's'}, {shown(self._room.used)} of "
                 f"{shown(self._room.nbytes)} in memory, {n_on_disk} on disk)"
             )
 
@@ -220,7 +229,7 @@ class SpillDict(MutableMapping[Any, V]):
 
     @available_memory.setter
     def available_memory(self, amount: float | str) -> None:
-        nbytes = parse_nbytes(amount)
+        nbytes = parse_budget(amount)
         with self._lock:
             self._open_items()
             before, self._room.nbytes = self._room.nbytes, nbytes
@@ -378,8 +387,17 @@ class SpillDict(MutableMapping[Any, V]):
         with self._lock:
             return iter(list(self._open_items()))
 
+    def __reversed__(self) -> Iterator[Any]:
+        with self._lock:
+            return reversed(list(self._open_items()))
+
     def __len__(self) -> int:
         return len(self._open_items())
+
+    def __ior__(self, other: Mapping[Any, V] | Iterable[tuple[Any, V]]) -> Self:
+        """Set the items of a mapping, or pairs."""
+        self.update(other)
+        return self
 
     def update(self, other: Any = (), /, *, overwrite: bool = True, **more: V) -> None:  # type: ignore[override]
         """Set the items of a mapping, of an object with keys(), or of pairs.
@@ -807,12 +825,7 @@ class SpillDict(MutableMapping[Any, V]):
         return self._open_items()
 
     def _weighed(self, value: V) -> int:
-        weight = self._weigh(value)
-        if not (weight >= 0 and math.isfinite(weight)):
-            raise ValueError(
-                f"weigh= says that a {type(value).__name__} weighs {weight!r}: it must be a number of bytes"
-            )
-        return math.ceil(weight)
+        return parse_weight(self._weigh(value), value)
 
     def _begin(self, key: Hashable) -> bool:
         """Take a key for oneself; if another has it, wait, and return False to look again."""

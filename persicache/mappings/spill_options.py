@@ -1,0 +1,52 @@
+"""The options of a SpillDict, checked when they are given."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import MutableMapping
+
+from persicache.errors import Shown
+from persicache.mappings.budget import parse_nbytes
+
+__all__ = ["check_function", "check_spill_to", "parse_budget", "parse_weight"]
+
+
+def parse_budget(amount: float | str) -> int:
+    """Return `available_memory` in bytes; TypeError or ValueError, that names it, if it is none."""
+    try:
+        return parse_nbytes(amount)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"available_memory: {error}") from None
+
+
+def check_function(option: str, given: object) -> None:
+    """Raise TypeError unless the value of an option can be called."""
+    if not callable(given):
+        raise TypeError(f"{option} must be a function, not {Shown(given)!r}")
+
+
+def check_spill_to(given: object) -> None:
+    """Raise TypeError unless it is something to spill to."""
+    if not isinstance(given, (str, os.PathLike, MutableMapping)):
+        raise TypeError(f"spill_to must be a path, a URL or a MutableMapping, not {Shown(given)!r}")
+
+
+def parse_weight(weight: float, value: object) -> int:
+    """Return what `weigh` said of a value as a number of bytes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it isn't one.
+    """
+    try:
+        if weight >= 0 and math.isfinite(weight):
+            return math.ceil(weight)
+        kind: type[Exception] = ValueError
+    except (TypeError, ValueError, ArithmeticError):
+        kind = TypeError
+    raise kind(
+        f"weigh says {Shown(weight)!r} of a value of type {type(value).__name__!r}: "
+        "it must be a number of bytes, 0 or more"
+    )
