@@ -22,13 +22,10 @@ from faults.survey import survey
 from persicache import BackendError, PersiDict
 
 # One of each kind of request.
-CHANGES = [OVERWRITE, CREATE, TRANSFORM, REMOVE_IF, SET_MANY, DISCARD_MANY]
+CHANGES = [OVERWRITE, CREATE, TRANSFORM, REMOVE_IF, SET_MANY, DISCARD_MANY, POP]
 READS = [operation for operation in READING if operation.name in {"get", "items"}]
 FAULTS = [(operation, kind) for operation in CHANGES + READS for kind in ("denied", "lost-response")] + [
     *((operation, "broken-body") for operation in READS),
-    (POP, "denied"),
-    # aiohttp repeats a removal by itself; S3 then says that there is nothing.
-    pytest.param(POP, "lost-response", marks=pytest.mark.xfail(raises=KeyError, strict=True)),
 ]
 
 

@@ -14,6 +14,7 @@ from fsspec.utils import tokenize
 
 from persicache.errors import MissingDependency
 from persicache.storage.inflight import IN_FLIGHT
+from persicache.storage.s3_http import session_class
 
 __all__ = ["Session", "enter"]
 
@@ -79,6 +80,9 @@ def _make(options: Mapping[str, Any]) -> Any:
     # An earlier listing would hide what was written since, and an instance of somebody else's
     # would bring its own; the default of 10 connections would keep our requests waiting.
     config = {"max_pool_connections": IN_FLIGHT, **options.get("config_kwargs", {})}
+    sends = session_class()
+    if sends is not None:
+        config.setdefault("http_session_cls", sends)
     uncached = {"use_listings_cache": False, "skip_instance_cache": True}
     try:
         filesystem = fsspec.filesystem("s3", **{**options, **uncached, "config_kwargs": config})
