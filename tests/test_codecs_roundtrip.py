@@ -470,6 +470,18 @@ def test_large_bytearrays_are_not_copied():
     assert_same(there_and_back([value], TREE_ONLY), [value])
 
 
+def test_the_times_of_a_frame_are_not_copied():
+    times = pd.date_range("2013", periods=100_000, freq="s")
+    frame = pd.DataFrame({"at": times, "for": times - times[0]})
+    chunks = EntryCodec().encode(frame, OWNER, is_private=True)
+    large = [np.frombuffer(chunk, np.int64) for chunk in chunks if len(chunk) == times.nbytes]
+    assert len(large) == 2
+    assert any(np.shares_memory(each, frame["at"].to_numpy()) for each in large)
+    back = EntryCodec().decode(Bytes(bytearray(b"".join(chunks)), is_private=True), OWNER).value
+    pd.testing.assert_frame_equal(back, frame)
+    back.loc[0, "at"] = times[1]
+
+
 INEXACT_FRAMES = {
     "decimals in categories": pd.DataFrame(
         {"c": pd.Categorical([decimal.Decimal("1.0"), decimal.Decimal("2.00")])}

@@ -11,6 +11,7 @@ PEP 574, https://peps.python.org/pep-0574/
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import sys
@@ -18,6 +19,7 @@ from collections import ChainMap
 from typing import Any, ClassVar, Final, Never
 
 import cloudpickle
+import numpy as np
 
 __all__ = ["CannotPickle", "dump", "dump_object", "load", "load_object"]
 
@@ -41,6 +43,14 @@ def _refuse_memoryview(view: memoryview) -> Never:  # noqa: ARG001 - as pickle c
     raise TypeError("cannot pickle a memoryview: store bytes")
 
 
+def _reduce_array(array: np.ndarray) -> Any:
+    # Arrays of times export no buffer: numpy would put their bytes into the pickle, which is
+    # read whole whenever it is loaded. Anybody can load this, without persicache.
+    if array.dtype.kind in "mM":
+        return np.ndarray.view, (array.view(np.int64), array.dtype)
+    return array.__reduce_ex__(PROTOCOL)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """Pickles what cloudpickle can, but for what would come back as something else.
 
@@ -48,7 +58,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """
 
     dispatch_table: ClassVar[ChainMap[type, Any]] = ChainMap(
-        {io.TextIOWrapper: _reduce_text_file, memoryview: _refuse_memoryview},
+        {io.TextIOWrapper: _reduce_text_file, memoryview: _refuse_memoryview, np.ndarray: _reduce_array},
         cloudpickle.Pickler.dispatch_table,
     )
 
@@ -56,6 +66,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
 def _cloud_dumps(value: object, *, protocol: int, buffer_callback: Any) -> bytes:
     file = io.BytesIO()
     _Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)
+    return file.getvalue()
+
+
+def _dumps(value: object, *, protocol: int, buffer_callback: Any) -> bytes:
+    if buffer_callback is None:
+        return pickle.dumps(value, protocol=protocol)
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, protocol=protocol, buffer_callback=buffer_callback)
+    pickler.dispatch_table = {np.ndarray: _reduce_array, **copyreg.dispatch_table}
+    pickler.dump(value)
     return file.getvalue()
 
 
@@ -75,7 +95,7 @@ def dump(value: object, *, in_band: bool = False) -> tuple[bytes, list[memoryvie
         If it can't be.
     """
     try:
-        return _dump(pickle.dumps, value, in_band=in_band)
+        return _dump(_dumps, value, in_band=in_band)
     except Exception:  # noqa: BLE001 - __reduce__ may raise anything; cloudpickle has the last word
         try:
             return _dump(_cloud_dumps, value, in_band=in_band)
