@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import time
 import weakref
@@ -20,6 +19,7 @@ from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.persidict import PersiDict
 from persicache.mappings.spill_link import link
 from persicache.mappings.spill_pile import Pile, Slot
+from persicache.mappings.worker_exit import also_in_workers
 
 __all__ = ["Directory", "Name", "sweep"]
 
@@ -79,10 +79,7 @@ class Directory:
         self._making = ForkLock()
         self._pile: Pile | None = None
         self.remove = weakref.finalize(self, _remove, self.path, self._pid, fd)
-        # A worker of multiprocessing ends without the exit handlers of Python.
-        process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
-        if process is not None and util is not None and process.parent_process() is not None:
-            util.Finalize(self, self.remove, exitpriority=0)
+        also_in_workers(self, self.remove)
 
     def __len__(self) -> int:
         return len(self.values) + (0 if self._pile is None else len(self._pile))

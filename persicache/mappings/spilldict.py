@@ -7,15 +7,12 @@ import copy
 import os
 import threading
 import time
-import warnings
-import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from pickle import PicklingError
 from types import TracebackType
 from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
 
-from persicache.errors import Shown, UncopyableValue, UntrustedPickle
+from persicache.errors import Shown, UncopyableValue
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.heap import Trimmer
 from persicache.mappings.html import shown, summary
@@ -30,6 +27,7 @@ from persicache.mappings.spill_options import (
     parse_weight,
 )
 from persicache.mappings.spill_place import Copy, GivenPlace, PrivatePlace, SpillPlace
+from persicache.mappings.spill_rest import REFUSALS, lost, store_rest_of
 from persicache.mappings.spill_room import Room
 from persicache.mappings.spill_stats import SpillStats
 from persicache.mappings.warn import warn_caller
@@ -46,17 +44,6 @@ MIN_TRIM_NBYTES: Final = 1 << 20
 MOST_SHOWN: Final = 10
 #: Threads that `prefetch` reads with.
 N_READERS: Final = 4
-#: What says that a value or its key can't be stored. Anything else is trouble with the place, which
-#: may pass: if it pinned values, memory would fill while it lasts.
-REFUSALS: Final = (
-    TypeError,
-    ValueError,
-    OverflowError,
-    AttributeError,
-    RecursionError,
-    PicklingError,
-    UntrustedPickle,
-)
 OnReturn = Literal["view", "copy"]
 
 
@@ -119,9 +106,11 @@ class SpillDict(MutableMapping[Any, V]):
     nothing: every value is where it was. That a value or its key can't be stored, a mapping says by
     a TypeError, ValueError, OverflowError, AttributeError, RecursionError or PicklingError.
 
-    In a given place, values are lost that are in memory only when the dictionary is collected,
-    or the interpreter exits: close it, by ``with`` or `close`, or `flush` it. A
-    `ResourceWarning` tells when it was forgotten.
+    Of what is in memory only, a given place gets the rest when the dictionary is closed, by
+    ``with`` or `close`; or collected, or when the interpreter exits. A warning tells what it can't
+    store, and how much was lost to a full disk or a server that is down. A process that is killed
+    loses what was set since the last `flush`, and so does a forked child with a dictionary that
+    its parent made, unless it calls `flush` itself.
 
     A forked child has the dictionary as it was at the fork. In the default place it reads what
     was spilled before as long as the parent keeps it, removes nothing of the parent's, and
@@ -182,7 +171,7 @@ class SpillDict(MutableMapping[Any, V]):
             self._items |= {
                 key: Item(key, copy=copy, is_clean=True) for key, copy in place.copies().items()
             }
-            weakref.finalize(self, _warn_of_lost, self._items, os.getpid(), repr(place))
+            store_rest_of(self, self._items, place)
         if data is not None:
             self.update(data)
 
@@ -476,7 +465,8 @@ class SpillDict(MutableMapping[Any, V]):
     def close(self) -> None:
         """Store what a given place doesn't hold yet, or remove the private one; and forget all.
 
-        Closing it again does nothing; using it any other way is a ValueError.
+        A warning tells which values a given place can't store, so that they are lost. Closing it
+        again does nothing; using it any other way is a ValueError.
         """
         if not self._is_closed and not self._place.is_private:
             self.flush()
@@ -484,11 +474,15 @@ class SpillDict(MutableMapping[Any, V]):
             if self._is_closed:
                 return
             self._settled_items()
+            pinned: list[Hashable] = []
             if not self._place.is_private:
                 self.flush()  # Race: what was set since the first, which let others go on meanwhile
+                pinned = [key for key, item in self._items.items() if item.is_pinned]
             self._forget_all()
             self._is_closed = True
             self._place.close()
+        if pinned:
+            warn_caller(lost(pinned, self._place))
 
     def drop(self) -> None:
         """Remove every item, from a given place too, and close."""
@@ -915,14 +909,3 @@ class SpillDict(MutableMapping[Any, V]):
 
 def _trimmer_for(budget_nbytes: int) -> Trimmer:
     return Trimmer(every_nbytes=max(budget_nbytes // 32, MIN_TRIM_NBYTES))
-
-
-def _warn_of_lost(items: dict[Hashable, Item], pid: int, place: str) -> None:
-    n_lost = sum(not item.is_clean and not item.is_pinned for item in items.values())
-    if n_lost and os.getpid() == pid:
-        warnings.warn(
-            f"a SpillDict was not closed: {n_lost} of its values are not in {place}, and lost; "
-            "use it in a with block, or call flush() or close()",
-            ResourceWarning,
-            stacklevel=2,
-        )
