@@ -4,7 +4,7 @@ from persicache.codecs.codec import Bytes, Codec, Decoded, Metadata, Owner, Sour
 from persicache.codecs.entry import EntryCodec, SigningKey, Verify
 from persicache.codecs.formats import codec_for
 from persicache.codecs.hashing import hasher
-from persicache.codecs.pickled import dump_object, load_object
+from persicache.codecs.pickled import PicklingError, dump_object, load_object
 from persicache.codecs.plain import FORMATS, PlainCodec, PlainFormat, file_format
 from persicache.codecs.trust import Trust
 from persicache.codecs.verified import Verified
@@ -17,6 +17,7 @@ __all__ = [
     "EntryCodec",
     "Metadata",
     "Owner",
+    "PicklingError",
     "PlainCodec",
     "PlainFormat",
     "SigningKey",

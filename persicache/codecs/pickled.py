@@ -16,6 +16,7 @@ import io
 import pickle
 import sys
 from collections import ChainMap
+from pickle import PicklingError
 from typing import Any, ClassVar, Final, Never
 
 import cloudpickle

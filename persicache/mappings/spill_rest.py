@@ -7,9 +7,9 @@ import threading
 import warnings
 import weakref
 from collections.abc import Hashable, Iterable, Mapping
-from pickle import PicklingError
 from typing import Final
 
+from persicache.codecs import PicklingError
 from persicache.errors import PersicacheWarning, Shown, UntrustedPickle
 from persicache.mappings.spill_item import Item
 from persicache.mappings.spill_place import SpillPlace
