@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final, Never
 import cloudpickle
 import numpy as np
 
-__all__ = ["CannotPickle", "dump", "dump_object", "load", "load_object"]
+__all__ = ["CannotPickle", "PicklingError", "dump", "dump_object", "load", "load_object"]
 
 PROTOCOL: Final = 5
 #: Smaller buffers lie in the pickle: a place of its own costs 64 bytes and padding.
