@@ -41,6 +41,7 @@ def main() -> None:
                 console.print(f"measured: {result.work}")
                 add(table, result)
         console.print(table)
+        console.print(memo.table(Path(place)))
         console.print(spilling.table(Path(place)))
     console.print(policies.table())
 
