@@ -1,7 +1,7 @@
 """The flights out of New York in 2013, step by step, every step memoized.
 
 The demo copies this file, runs `main` twice in processes of their own, edits `is_late` in the
-copy, and runs it once more. `main` prints a line of JSON a step.
+copy, and runs it in two processes at once. `main` prints a line of JSON a step.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ STEPS = [load, with_weather, by_route, delay_model]
 def main() -> None:
     """Run every step, and tell how it went."""
     for step in STEPS:
+        why = [str(difference) for difference in step.explain().differences]
         reset_peak()
         start = time.perf_counter()
         result = step()
@@ -101,6 +102,7 @@ def main() -> None:
             "step": step.__name__,
             "seconds": seconds,
             "computed": step.stats().misses > 0,
+            "why": why,
             "nbytes": nbytes(result),
             "peak_nbytes": peak_nbytes(),
         }
