@@ -291,8 +291,8 @@ def test_warnings_point_at_the_caller(tmp_path):
     with pytest.warns(PersicacheWarning, match="computes again") as caught:
         f(1)
     assert caught[0].filename == __file__
-    (tmp_path / "file").write_text("in the way")
     g, _ = counting(lambda **o: persistent_memoize(tmp_path / "file" / "x", **o))
+    (tmp_path / "file").write_text("in the way")
     with pytest.warns(PersicacheWarning, match="could not be stored") as caught:
         g(1)
     assert caught[0].filename == __file__
@@ -300,15 +300,15 @@ def test_warnings_point_at_the_caller(tmp_path):
 
 def test_a_store_that_can_not_be_used_never_stops_a_computation(tmp_path):
     place = tmp_path / "file"
-    place.write_text("in the way")
     f, count = counting(lambda **o: persistent_memoize(place / "x", **o))
+    g, _ = counting(lambda **o: persistent_memoize(place / "x", on_error="raise", **o))
+    place.write_text("in the way")
     with pytest.warns(PersicacheWarning, match="could not be stored"):
         assert f(1) == (1, 2, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert f(1) == (1, 2, 3)
     assert count.calls == 2
-    g, _ = counting(lambda **o: persistent_memoize(place / "x", on_error="raise", **o))
     with pytest.raises(BackendError):
         g(1)
 
@@ -618,3 +618,50 @@ def test_code_that_is_replaced_by_its_like_keeps_what_memory_holds(tmp_path):
     assert f.stats().hits == 1
     exec("def helper(x): return x + 2", namespace)
     assert f(1) == 3
+
+
+DECODING, GO_ON = threading.Event(), threading.Event()
+
+
+class SlowToCome:
+    """Comes out of the store when it is let, if it is old."""
+
+    def __init__(self, age):
+        self.age = age
+
+    def __reduce__(self):
+        return come, (self.age,)
+
+
+def come(age):
+    if age == "old":
+        DECODING.set()
+        assert GO_ON.wait(60)
+    return SlowToCome(age)
+
+
+@pytest.mark.parametrize("verb", ["put", "refresh", "forget", "clear"])
+def test_memory_does_not_take_what_was_read_before_a_change(tmp_path, verb):
+    def f(x):
+        return SlowToCome("new")
+
+    persistent_memoize(tmp_path, memory=None)(f).put(SlowToCome("old"), 1)
+    f = persistent_memoize(tmp_path)(f)
+    DECODING.clear()
+    GO_ON.clear()
+    reader = threading.Thread(target=f, args=(1,))
+    reader.start()
+    try:
+        assert DECODING.wait(60)
+        match verb:
+            case "put":
+                f.put(SlowToCome("new"), 1)
+            case "clear":
+                f.clear()
+            case _:
+                getattr(f, verb)(1)
+    finally:
+        GO_ON.set()
+        reader.join()
+    assert f(1).age == "new"
+    assert f(1).age == "new"

@@ -918,6 +918,17 @@ def test_options_of_a_wrong_type_are_named(option, given):
         SpillDict(**{option: given})
 
 
+@pytest.mark.parametrize("below", ["", "/below", "/far/below"])
+@pytest.mark.parametrize("opened", [PersiDict, lambda place: SpillDict(spill_to=place)])
+def test_a_file_is_no_directory_to_open(tmp_path, opened, below):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BackendError, match=r"notes\.txt.*: it is a file.* name a directory"):
+        opened(f"{tmp_path}/notes.txt{below}")
+    (tmp_path / "link").symlink_to(tmp_path / "notes.txt")
+    with pytest.raises(BackendError, match="it is a file"):
+        opened(tmp_path / "link")
+
+
 def test_budgets_are_read_as_people_write_them():
     total = psutil.virtual_memory().total
     assert parse_nbytes("2 GiB") == 2 << 30

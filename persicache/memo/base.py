@@ -32,15 +32,16 @@ from persicache.memo.computation import Computation, Compute, Outcome, Steps
 from persicache.memo.entries import EntryListing
 from persicache.memo.explain import Explainer, Explanation
 from persicache.memo.inventory import Inventories
+from persicache.memo.memory import Held
 from persicache.memo.record import Recorder
 from persicache.memo.ref import Ref
-from persicache.memo.results import Expired, Raised, Results, Saved
+from persicache.memo.results import Expired, Raised, Read, Results, Saved
 from persicache.memo.settings import Settings
 from persicache.memo.shown import shown_arguments
 from persicache.memo.stats import Counters, Stats
 from persicache.memo.travel import arrived, reduced
 from persicache.memo.usage_log import usage_log
-from persicache.storage import ABSENT, ANY, Blob, Expectation, Leases, Version, open_leases
+from persicache.storage import ABSENT, ANY, Expectation, Leases, Version, open_leases
 
 __all__ = ["TROUBLES", "Memoized"]
 
@@ -202,7 +203,6 @@ class Memoized(Generic[P, R]):
         """
         where = self._where(args, kwargs)
         about = self._about(args, kwargs)
-        self._results.forget_held(where)
         # Nobody told what it cost.
         saved = self._results.save(where, result, seconds=math.nan, about=about, expect=ANY)
         self._stored(where, saved, math.nan)
@@ -297,31 +297,33 @@ class Memoized(Generic[P, R]):
             key = where.text
         held = results.recall(key)
         if held is not None:
-            self._counters.hit(held.where.text, held.cost_seconds, held.nbytes)
-            return Outcome(results.value_of(held), None, 0.0), held.where, key
+            return self._hit(held), held.where, key
         return None, where or calls.locate(args, kwargs), key
 
+    def _hit(self, held: Held) -> Outcome:
+        self._counters.hit(held.where.text, held.cost_seconds, held.nbytes)
+        return Outcome(self._results.value_of(held), None, 0.0)
+
     def at_hand(
-        self, ref: Ref[Any], blob: Blob | None = None, *, is_missing: bool = False
+        self, ref: Ref[Any], read: Read | None = None, *, is_missing: bool = False
     ) -> tuple[Outcome | None, Expectation | Version]:
-        """Return what memory or the store has, or `blob`, which was read from there."""
+        """Return what memory or the store has, or what was read from there before."""
         held = self._results.recall(ref.key)
         if held is not None:
-            self._counters.hit(held.where.text, held.cost_seconds, held.nbytes)
-            return Outcome(self._results.value_of(held), None, 0.0), ABSENT
+            return self._hit(held), ABSENT
         if is_missing:
             return None, ABSENT
-        return self._look_up(ref.where, ref.key, blob)
+        return self._look_up(ref.where, ref.key, read)
 
     def _look_up(
-        self, where: KeyName, key: object, blob: Blob | None = None
+        self, where: KeyName, key: object, read: Read | None = None
     ) -> tuple[Outcome | None, Expectation | Version]:
         """Return what the store has; and if it has nothing good, what to expect in its place."""
         start = self._clock()
         if start < self._paused_until:
             return None, ABSENT
         try:
-            found = self._results.load(where, key, blob)
+            found = self._results.load(where, key, read)
         except TROUBLES as error:
             return None, self._missed(error, start)
         self._counters.hit(where.text, found.cost_seconds, found.nbytes)
@@ -336,9 +338,13 @@ class Memoized(Generic[P, R]):
         """Return whether memory has what a reference is to."""
         return self._results.recall(ref.key) is not None
 
-    def read_many(self, wheres: Iterable[KeyName]) -> Iterator[tuple[KeyName, Blob]]:
+    def read_many(self, wheres: Iterable[KeyName]) -> Iterator[tuple[KeyName, Read]]:
         """Yield what the store has of several results, read at once where that pays."""
-        return iter(()) if self._clock() < self._paused_until else self._entries.load_many(wheres)
+        if self._clock() < self._paused_until:
+            return
+        changes = self._results.changes
+        for where, blob in self._entries.load_many(wheres):
+            yield where, Read(blob, changes)
 
     def adopt(self, ref: Ref[Any], outcome: Outcome) -> None:
         """Store what was computed where this store could not be reached."""

@@ -15,11 +15,11 @@ from uuid import UUID
 from persicache.errors import BackendError
 from persicache.memo.memory import is_immutable
 from persicache.memo.ref import Ref
-from persicache.storage import Blob
 
 if TYPE_CHECKING:
     from persicache.keys import KeyName
     from persicache.memo.base import Memoized
+    from persicache.memo.results import Read
 
 __all__ = ["Batches", "Item"]
 
@@ -40,20 +40,20 @@ class Item:
     ----------
     ref : Ref or None
         To its result; None if there can be none.
-    blob : Blob or None
+    read : Read or None
         What the store has of it.
     is_missing : bool
         Whether it has nothing, as far as is known.
     """
 
-    __slots__ = ("_args", "_epoch", "_error", "_memoized", "blob", "is_missing", "ref")
+    __slots__ = ("_args", "_epoch", "_error", "_memoized", "is_missing", "read", "ref")
 
     def __init__(self, memoized: Memoized[..., Any], args: tuple[Any, ...]) -> None:
         self._memoized: Any = memoized
         self._args = args
         self._error: Exception | None = None
         self.ref: Ref[Any] | None = None
-        self.blob: Blob | None = None
+        self.read: Read | None = None
         self.is_missing = False
         try:
             self._epoch = memoized.epoch()
@@ -65,11 +65,11 @@ class Item:
         """Return the result, of a coroutine function to be awaited; raise what the call raises."""
         if self._error is not None:
             raise self._error
-        blob, self.blob = self.blob, None
+        read, self.read = self.read, None
         if self._memoized.epoch() is not self._epoch:
             # The code has changed since: what was looked up is not what the call means now.
             return self._memoized(*self._args)
-        return self._memoized.answer(self.ref, blob, is_missing=self.is_missing)
+        return self._memoized.answer(self.ref, read, is_missing=self.is_missing)
 
 
 class Batches:
@@ -136,9 +136,9 @@ class Batches:
             return
         nbytes, count = 0, len(wanted)
         try:
-            for where, blob in self._memoized.read_many(list(wanted)):
-                wanted.pop(where).blob = blob
-                nbytes += len(blob.buffer)
+            for where, read in self._memoized.read_many(list(wanted)):
+                wanted.pop(where).read = read
+                nbytes += len(read.blob.buffer)
         except BackendError:
             return  # each is looked up by itself then, and the trouble is told there
         for item in wanted.values():

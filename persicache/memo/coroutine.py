@@ -15,8 +15,9 @@ from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome, Steps
 from persicache.memo.mapping_async import AsyncMapped
 from persicache.memo.ref import Ref, awaited
+from persicache.memo.results import Read
 from persicache.memo.threads import in_thread, settled, started
-from persicache.storage import ABSENT, Blob, Expectation, Version
+from persicache.storage import ABSENT, Expectation, Version
 
 __all__ = ["MemoizedCoroutine"]
 
@@ -59,9 +60,9 @@ class MemoizedCoroutine(Memoized[P, R]):
                 outcome = await self._run(where, key, args, kwargs, expect)
         return self._unwrapped(outcome)  # type: ignore[no-any-return]
 
-    async def answer(self, ref: Ref[R], blob: Blob | None = None, *, is_missing: bool = False) -> R:
-        """Return what a reference is to; `blob` was read for it, or nothing was there to read."""
-        outcome, expect = await in_thread(self.at_hand, ref, blob, is_missing=is_missing)
+    async def answer(self, ref: Ref[R], read: Read | None = None, *, is_missing: bool = False) -> R:
+        """Return what a reference is to; `read` was read for it, or nothing was there to read."""
+        outcome, expect = await in_thread(self.at_hand, ref, read, is_missing=is_missing)
         if outcome is None:
             outcome = await self._run(ref.where, ref.key, *ref.call(), expect)
         return self._unwrapped(outcome)  # type: ignore[no-any-return]

@@ -136,7 +136,7 @@ class _Spread:
     def _slot(self, item: Item) -> tuple[Callable[[], Any], Future[Any] | None]:
         """Return what gives a call's result, and what it waits for, if it does."""
         ref = item.ref
-        if ref is None or item.blob is not None or self._memoized.is_held(ref):
+        if ref is None or item.read is not None or self._memoized.is_held(ref):
             return item.answer, None
         future = self._under_way.get(ref.where)
         if future is not None:

@@ -100,7 +100,7 @@ class AsyncMapped(AsyncIterator[R]):
         yield [], 0
 
     def _start(self, item: Item) -> asyncio.Task[Any]:
-        if item.ref is None or item.blob is not None:
+        if item.ref is None or item.read is not None:
             return asyncio.create_task(self._answer(item))
         where = item.ref.where
         first = self._under_way.get(where)

@@ -13,7 +13,8 @@ from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome
 from persicache.memo.mapping import Mapped
 from persicache.memo.ref import Ref, dereferenced, result_of
-from persicache.storage import ABSENT, Blob, Expectation, Version
+from persicache.memo.results import Read
+from persicache.storage import ABSENT, Expectation, Version
 
 __all__ = ["MemoizedFunction"]
 
@@ -49,9 +50,9 @@ class MemoizedFunction(Memoized[P, R]):
                 outcome = self._run(where, key, args, kwargs, expect)
         return self._unwrapped(outcome)  # type: ignore[no-any-return]
 
-    def answer(self, ref: Ref[R], blob: Blob | None = None, *, is_missing: bool = False) -> R:
-        """Return what a reference is to; `blob` was read for it, or nothing was there to read."""
-        outcome, expect = self.at_hand(ref, blob, is_missing=is_missing)
+    def answer(self, ref: Ref[R], read: Read | None = None, *, is_missing: bool = False) -> R:
+        """Return what a reference is to; `read` was read for it, or nothing was there to read."""
+        outcome, expect = self.at_hand(ref, read, is_missing=is_missing)
         if outcome is None:
             outcome = self._run(ref.where, ref.key, *ref.call(), expect)
         return self._unwrapped(outcome)  # type: ignore[no-any-return]

@@ -16,8 +16,8 @@ __all__ = ["Held", "Memory", "is_immutable"]
 _ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 #: Of longer tuples nobody looks whether all is immutable in them.
 _MOST_ITEMS: Final = 64
-#: What an item takes beside its value: keys, and its place in the dictionary.
-_ITEM_NBYTES: Final = 400
+#: What an item takes beside its value: keys, and its places in the dictionaries.
+_ITEM_NBYTES: Final = 500
 
 
 class Held(NamedTuple):
@@ -54,12 +54,20 @@ class Memory:
     ----------
     most_nbytes : int
         How many bytes there is room for; 0 for none.
+
+    Attributes
+    ----------
+    changes : int
+        How often a result was replaced or forgotten.
     """
 
     def __init__(self, most_nbytes: int) -> None:
         self._most = most_nbytes
         self._held: OrderedDict[object, tuple[Held, int]] = OrderedDict()
+        #: The keys of each entry: a call has one for its plain arguments, and one for their digest.
+        self._keys: dict[KeyName, list[object]] = {}
         self._used = 0
+        self.changes = 0
         self._lock = ForkLock()
         #: What is larger is not held.
         self.most_item_nbytes = most_nbytes // 8
@@ -73,35 +81,88 @@ class Memory:
             self._held.move_to_end(key)
         return found[0]
 
-    def put(self, key: object, held: Held) -> None:
-        """Hold a result, if it is small enough."""
-        size = _ITEM_NBYTES + (nbytes(held.value) if held.entry is None else len(held.entry.buffer))
-        if size > self.most_item_nbytes:
-            return
+    def put(self, key: object, held: Held, *, since: int) -> None:
+        """Hold a result that was read.
+
+        Parameters
+        ----------
+        key : object
+            Under which.
+        held : Held
+            The result.
+        since : int
+            What `changes` was before it was read.
+        """
         with self._lock:
-            self._remove(key)
-            self._held[key] = held, size
-            self._used += size
-            while self._used > self._most:
-                _, (_, gone) = self._held.popitem(last=False)
-                self._used -= gone
+            # Race: it may have been read before another took its place, and come here after.
+            if self.changes == since:
+                self._put(key, held)
+
+    def replace(
+        self, where: KeyName, key: object, held: Held | None, *, since: int, is_first: bool
+    ) -> None:
+        """Hold a result that was stored, in place of what is held of its entry.
+
+        Parameters
+        ----------
+        where : KeyName
+            The entry.
+        key, held
+            As for `put`; None to hold nothing.
+        since : int
+            What `changes` was before it was stored.
+        is_first : bool
+            Whether the store had nothing there that somebody may be reading.
+        """
+        with self._lock:
+            is_last = self.changes == since
+            self._forget(where)
+            if not is_first:
+                self.changes += 1
+            if held is not None and is_last:
+                self._put(key, held)
 
     def forget(self, where: KeyName) -> None:
-        """Hold nothing of an entry."""
+        """Hold nothing of an entry, nor what is being read of it."""
         with self._lock:
-            for key in [key for key, (held, _) in self._held.items() if held.where == where]:
-                self._remove(key)
+            self.changes += 1
+            self._forget(where)
 
     def clear(self) -> None:
         """Hold nothing."""
         with self._lock:
+            self.changes += 1
             self._held.clear()
+            self._keys.clear()
             self._used = 0
+
+    def _put(self, key: object, held: Held) -> None:
+        size = _ITEM_NBYTES + (nbytes(held.value) if held.entry is None else len(held.entry.buffer))
+        if size > self.most_item_nbytes:
+            return
+        self._remove(key)
+        # Interrupted: a key too many here does no harm, one too few would hide what is held.
+        self._keys.setdefault(held.where, []).append(key)
+        self._held[key] = held, size
+        self._used += size
+        while self._used > self._most:
+            self._remove(next(iter(self._held)))
+
+    def _forget(self, where: KeyName) -> None:
+        for key in self._keys.pop(where, ()):
+            self._remove(key)
 
     def _remove(self, key: object) -> None:
         found = self._held.pop(key, None)
-        if found is not None:
-            self._used -= found[1]
+        if found is None:
+            return
+        held, size = found
+        self._used -= size
+        keys = self._keys.get(held.where)
+        if keys is not None:
+            keys.remove(key)
+            if not keys:
+                del self._keys[held.where]
 
 
 def is_immutable(value: object, room: int = _MOST_ITEMS) -> bool:

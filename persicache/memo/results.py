@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from persicache.codecs import Bytes, Decoded, Metadata, Owner
-from persicache.errors import BlobNotFound, UnencodableValue, UnloadableValue, VersionConflict
+from persicache.errors import BackendError, BlobNotFound, UnencodableValue, UnloadableValue, VersionConflict
 from persicache.keys import KeyName
 from persicache.mappings import Entries
 from persicache.memo.freshness import Expires, fresh_seconds
+from persicache.memo.listed import listed
 from persicache.memo.memory import Held, Memory, is_immutable
-from persicache.storage import ANY, Blob, Expectation, Version
+from persicache.storage import ABSENT, ANY, Blob, Buffer, Expectation, Version
 from persicache.storage.local import LocalStorage
 
-__all__ = ["Expired", "Loaded", "Raised", "Results", "Saved"]
+__all__ = ["Expired", "Loaded", "Raised", "Read", "Results", "Saved"]
 
 #: Larger ones are mapped from their file as quickly as they are copied in memory.
 _MOST_COPIED_NBYTES: Final = 64 * 1024
@@ -53,6 +54,13 @@ class Expired(BlobNotFound):
     until: float
 
     _sentence = "what is stored as {name!r} in {place} has expired"
+
+
+class Read(NamedTuple):
+    """What was read of an entry, and what `Results.changes` was before."""
+
+    blob: Blob
+    changes: int
 
 
 def _same(stored: Any) -> Any:
@@ -112,8 +120,13 @@ class Results:
         owner = _new(Owner, (held.where.text, held.where.text, self._place))
         return self._decode(held.entry, owner).value
 
-    def load(self, where: KeyName, key: object = None, blob: Blob | None = None) -> Loaded:
-        """Return a result from the store, or from `blob`, which was read from there.
+    @property
+    def changes(self) -> int:
+        """How often a result was replaced or forgotten here."""
+        return 0 if self.memory is None else self.memory.changes
+
+    def load(self, where: KeyName, key: object = None, read: Read | None = None) -> Loaded:
+        """Return a result from the store, or from what was read from there before.
 
         Memory holds it under `key`, if one is given.
 
@@ -124,8 +137,11 @@ class Results:
         CorruptEntry, UntrustedPickle, UnloadableValue, BackendError
             As for an entry.
         """
-        if blob is None:
+        if read is None:
+            changes = self.changes
             blob = self._read(where.name)
+        else:
+            blob, changes = read
         owner = _new(Owner, (where.text, where.text, self._place))
         found = self._decode(blob, owner)
         until = _FOR_EVER
@@ -138,7 +154,7 @@ class Results:
             if not self._is_fresh(until):
                 raise Expired(name=where.name, place=self._place, version=blob.version, until=until)
         if key is not None and self.memory is not None:
-            self._hold(key, where, found, blob, until)
+            self._hold(key, where, found, blob, until, changes)
         return _new(Loaded, (*found, len(blob.buffer)))
 
     def save(
@@ -166,17 +182,18 @@ class Results:
         chunks = entries.encode(where.text, where, value, cost_seconds=seconds, extra=extra)
         if not entries.storage.can_compare_and_swap:
             expect = ANY
+        since = self.changes
         try:
             entries.storage.write(where.name, chunks, expect=expect)
-        except VersionConflict:
-            return None
+        except (VersionConflict, BackendError) as error:
+            self.forget_held(where)  # there may be another now, or this one all the same
+            if isinstance(error, VersionConflict):
+                return None
+            raise
         nbytes = sum(map(len, chunks))
-        if key is not None and self.memory is not None:
-            if is_immutable(value):
-                self.memory.put(key, Held(where, value, None, seconds, until, nbytes))
-            elif nbytes <= min(self._most_held_nbytes, self.memory.most_item_nbytes):
-                held = Bytes(b"".join(chunks), is_private=True)
-                self.memory.put(key, Held(where, None, held, seconds, until, nbytes))
+        if self.memory is not None:
+            held = None if key is None else self._held_of(where, value, chunks, seconds, until)
+            self.memory.replace(where, key, held, since=since, is_first=expect is ABSENT)
         return Saved(nbytes, until)
 
     def forget_held(self, where: KeyName) -> None:
@@ -186,15 +203,19 @@ class Results:
 
     def forget(self, where: KeyName) -> bool:
         """Remove a result; return whether the store had it."""
-        self.forget_held(where)
-        return self.entries.storage.remove(where.name)
+        try:
+            return self.entries.storage.remove(where.name)
+        finally:
+            self.forget_held(where)
 
     def clear(self, prefix: str) -> int:
         """Remove all results under a prefix; return how many the store had."""
-        if self.memory is not None:
-            self.memory.clear()
-        names = [where.name for where, _ in self.entries.names(prefix)]
-        self.entries.storage.remove_many(names)
+        names = [where.name for where, _ in listed(self.entries, prefix)]
+        try:
+            self.entries.storage.remove_many(names)
+        finally:
+            if self.memory is not None:
+                self.memory.clear()
         return len(names)
 
     def until(self, about: Metadata, value: object) -> float:
@@ -231,12 +252,30 @@ class Results:
             raise UnencodableValue(key=text, reason=reason) from error
         return _FOR_EVER if seconds is None else seconds
 
-    def _hold(self, key: object, where: KeyName, found: Decoded, blob: Blob, until: float) -> None:
+    def _hold(
+        self, key: object, where: KeyName, found: Decoded, blob: Blob, until: float, since: int
+    ) -> None:
         assert self.memory is not None
-        data = blob.buffer
+        data, value, entry = blob.buffer, None, None
         if is_immutable(found.value):
-            self.memory.put(key, Held(where, found.value, None, found.cost_seconds, until, len(data)))
-        elif len(data) <= min(self._most_held_nbytes, self.memory.most_item_nbytes):
+            value = found.value
+        elif self._is_small(len(data)):
             # The value can lie in what was read, and is the caller's.
-            held = Bytes(bytes(data), is_private=blob.is_private)
-            self.memory.put(key, Held(where, None, held, found.cost_seconds, until, len(data)))
+            entry = Bytes(bytes(data), is_private=blob.is_private)
+        else:
+            return
+        self.memory.put(key, Held(where, value, entry, found.cost_seconds, until, len(data)), since=since)
+
+    def _held_of(
+        self, where: KeyName, value: object, chunks: Sequence[Buffer], seconds: float, until: float
+    ) -> Held | None:
+        nbytes = sum(map(len, chunks))
+        if is_immutable(value):
+            return Held(where, value, None, seconds, until, nbytes)
+        if self._is_small(nbytes):
+            return Held(where, None, Bytes(b"".join(chunks), is_private=True), seconds, until, nbytes)
+        return None
+
+    def _is_small(self, nbytes: int) -> bool:
+        assert self.memory is not None
+        return nbytes <= min(self._most_held_nbytes, self.memory.most_item_nbytes)

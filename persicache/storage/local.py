@@ -1,6 +1,6 @@
 """Blobs as the files of a local directory: `LocalStorage`."""
 
-# ruff: noqa: PTH100, PTH120 - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: PTH100, PTH116, PTH120 - plain os calls: a Path costs as much as the call itself
 # ruff: noqa: D102 - the Protocol owns the docstrings
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ class LocalStorage:
         From the head of a blob to the version that it carries. Blobs that carry none have
         one made of inode, times and size.
 
+    Raises
+    ------
+    BackendError
+        If there is something else than a directory.
+
     Notes
     -----
     Reading takes no lock: a file is replaced whole, never changed. A lock is held only while
@@ -63,6 +68,7 @@ class LocalStorage:
 
     def __init__(self, root: str, *, durable: bool = True, identify: Identify | None = None) -> None:
         self._root = os.path.abspath(root)
+        _check_directory(self._root)
         self._durable = durable
         self._identify = identify
         self._folders = Folders(self._root)
@@ -336,6 +342,23 @@ def _collect(errors: list[BackendError]) -> Iterator[None]:
 
 def _is_draft(name: str) -> bool:
     return name.rpartition("/")[2].startswith(DRAFT_PREFIX)
+
+
+def _check_directory(path: str) -> None:
+    """Refuse a file; it would seem to be an empty directory until the first is written."""
+    try:
+        is_none = not stat.S_ISDIR(os.stat(path).st_mode)
+    except NotADirectoryError:
+        is_none = True
+    except OSError:  # it is to be made yet; or who comes to read will hear of it
+        is_none = False
+    if is_none:
+        raise BackendError(
+            place=path,
+            action="keep entries",
+            cause="it is a file, or lies below one: name a directory, or a file that ends in .db, .sqlite, "
+            ".sqlite3 or .json",
+        )
 
 
 def _rebuild(root: str, durable: bool, identify: Identify | None) -> LocalStorage:  # noqa: FBT001 - pickled positionally

@@ -45,6 +45,8 @@ def open_storage(
     ------
     TypeError, ValueError
         If `url` is no place, or its protocol is unknown.
+    BackendError
+        If it names a directory by the path of a file.
     MissingDependency
         If its protocol needs a package that isn't installed.
 
