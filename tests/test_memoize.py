@@ -645,10 +645,10 @@ def test_memory_does_not_take_what_was_read_before_a_change(tmp_path, verb):
     def f(x):
         return SlowToCome("new")
 
-    persistent_memoize(tmp_path, memory=None)(f).put(SlowToCome("old"), 1)
-    f = persistent_memoize(tmp_path)(f)
     DECODING.clear()
     GO_ON.clear()
+    persistent_memoize(tmp_path, memory=None)(f).put(SlowToCome("old"), 1)
+    f = persistent_memoize(tmp_path)(f)
     reader = threading.Thread(target=f, args=(1,))
     reader.start()
     try:
