@@ -1,0 +1,1 @@
+"""persicache for dask: results, and more data than memory."""

@@ -1,0 +1,1 @@
+"""persicache for Jupyter and IPython: cells that are run once."""

@@ -1,0 +1,1 @@
+"""persicache for joblib: its `Memory` over any place."""

@@ -1,0 +1,1 @@
+"""persicache for zarr: its stores over any place."""

@@ -1,0 +1,1 @@
+"""The names of chest, persidict, persistdict and stones, over one engine."""
