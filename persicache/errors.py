@@ -46,7 +46,7 @@ class PersicacheError(Exception):
     _sentence: ClassVar[str] = ""
 
     def __init__(self, **data: object) -> None:
-        super().__init__(self._sentence.format_map(self._shown(data)))
+        super().__init__()
         self.__dict__.update(data)
         self._data = data
 
@@ -58,8 +58,11 @@ class PersicacheError(Exception):
         }
 
     def __str__(self) -> str:
-        # KeyError would show the repr of its argument: quotes around a sentence.
-        return str(self.args[0])
+        # Only now: of most misses nobody reads the sentence.
+        return self._sentence.format_map(self._shown(self._data))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only constructors don't survive the default pickling of exceptions, and errors

@@ -244,6 +244,11 @@ class PersiDict(MutableMapping[Any, V]):
         """The place, without secrets."""
         return self._entries.storage.url
 
+    @property
+    def prefix(self) -> tuple[Any, ...]:
+        """What `get_subdict` was given: with it the whole keys begin; () for the whole dictionary."""
+        return self._prefix
+
     def get_params(self) -> dict[str, Any]:
         """Return the options that make this dictionary again: ``PersiDict(**d.get_params())``.
 
@@ -744,6 +749,8 @@ class PersiDict(MutableMapping[Any, V]):
         >>> runs = d.get_subdict("runs")
         >>> list(runs), list(runs.get_subdict(7)), runs[7, "loss"]
         ([(7, 'loss')], ['loss'], 0.25)
+        >>> runs.get_subdict(7).prefix
+        ('runs', 7)
         >>> d.clear()
         """
         parts = tuple(prefix) if isinstance(prefix, (tuple, list)) else (prefix,)

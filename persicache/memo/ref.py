@@ -216,8 +216,10 @@ def _dereferenced(value: Any, fetch: Callable[[Ref[Any]], Any], around: tuple[in
         return fetch(value)
     if kind not in _SEEN_INTO or id(value) in around:  # what is ignored can hold itself
         return value
-    around = (*around, id(value))
     old = list(value.values()) if kind is dict else value
+    if _SEEN_INTO.isdisjoint(map(type, old)):
+        return value
+    around = (*around, id(value))
     new = [_dereferenced(each, fetch, around) if type(each) in _SEEN_INTO else each for each in old]
     if all(map(operator.is_, old, new)):
         return value
