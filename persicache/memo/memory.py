@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from typing import Any, Final, NamedTuple
 
@@ -77,8 +76,10 @@ class Memory:
         found = self._held.get(key)
         if found is None:
             return None
-        with contextlib.suppress(KeyError):  # Race: it has just left
+        try:  # noqa: SIM105 - suppress takes as long as all else here
             self._held.move_to_end(key)
+        except KeyError:  # Race: it has just left
+            pass
         return found[0]
 
     def put(self, key: object, held: Held, *, since: int) -> None:
