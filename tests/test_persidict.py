@@ -149,6 +149,39 @@ def test_etags_change_with_every_write_and_timestamps_are_posix(place):
     assert abs(d.timestamp("a") - dt.datetime.now(dt.UTC).timestamp()) < 60
 
 
+def test_an_entry_can_say_something_about_its_value(place):
+    d = PersiDict(**place)
+    told = {"seconds": 0.25, "args": {"x": "1"}}
+    d.put("a", np.arange(100_000), about=told)
+    d["b"] = 1
+    assert d.about("a") == told
+    assert d.about("b") == {}
+    value, about = d.get_with_about("a")
+    assert_same(value, np.arange(100_000))
+    assert about == told
+    assert {key: nbytes > 800_000 for key, nbytes, _ in d.keys_sizes_and_timestamps()} == {
+        "a": True,
+        "b": False,
+    }
+    d["a"] = 2  # says nothing any more
+    assert d.get_with_about("a") == (2, {})
+    for ask in (d.about, d.get_with_about):
+        with pytest.raises(KeyError, match="missing"):
+            ask("missing")
+
+
+def test_what_is_said_about_a_value_needs_a_format_with_room_for_it(tmp_path):
+    with pytest.raises(ValueError, match="plain format"):
+        PersiDict(tmp_path, format="json").put("a", 1, about={})
+    with pytest.raises(TypeError, match="KEEP_CURRENT"):
+        PersiDict(tmp_path).put("a", persicache.KEEP_CURRENT, about={})
+    frozen = PersiDict(tmp_path / "frozen", append_only=True)
+    frozen.put("a", 1, about={"n": 1})
+    with pytest.raises(persicache.MutationPolicyError):
+        frozen.put("a", 2, about={"n": 2})
+    assert frozen.get_with_about("a") == (1, {"n": 1})
+
+
 def test_setdefault_has_one_winner(kind, place):
     d = PersiDict(**place)
     barrier = threading.Barrier(6)

@@ -62,6 +62,8 @@ BATCH: Final = 1024
 BATCH_NBYTES: Final = 32 * 1024 * 1024
 #: Larger values from a generator are written at once, rather than copied to wait for others.
 BATCH_ITEM_NBYTES: Final = 256 * 1024
+#: What an entry's metadata calls what `put` was told.
+_ABOUT: Final = "about"
 #: How many entries a notebook shows, and how many it counts.
 MOST_SHOWN: Final = 10
 MOST_COUNTED: Final = 1000
@@ -333,14 +335,75 @@ class PersiDict(MutableMapping[Any, V]):
             if value is DELETE_CURRENT:
                 self.discard(key)
             return
+        self._save(key, where, value)
+
+    def _save(self, key: Key, where: KeyName, value: Any, extra: Mapping[str, Any] | None = None) -> None:
         self._check(value)
         if not self._append_only:
-            self._entries.save(key, where, value)
+            self._entries.save(key, where, value, extra=extra)
             return
         try:
-            self._entries.save(key, where, value, expect=ABSENT)
+            self._entries.save(key, where, value, extra=extra, expect=ABSENT)
         except VersionConflict:
             self._refuse_change()
+
+    def put(self, key: Key, value: V, *, about: Mapping[str, Any]) -> None:
+        """Set `key`, and what its entry says about the value, in one write.
+
+        Parameters
+        ----------
+        key : Key
+            The key.
+        value : object
+            The value.
+        about : mapping of str to object
+            Numbers, texts, lists and dicts of these. It lies in the entry's head, in front of the
+            value; up to some 16 KB are read by `about` in one small request.
+
+        Raises
+        ------
+        ValueError
+            If the dictionary's format is a plain one, whose files hold values only.
+
+        Examples
+        --------
+        >>> d = PersiDict("memory://doc-put")
+        >>> d.put("model", [0.5, 2.0], about={"seconds": 12.5})
+        >>> d["model"], d.about("model"), d.get_with_about("model")
+        ([0.5, 2.0], {'seconds': 12.5}, ([0.5, 2.0], {'seconds': 12.5}))
+        >>> d.clear()
+        """
+        if self._codec_options["format"] != "auto" or self._codec_options["dump"] is not None:
+            raise ValueError(
+                f"{self!r} has a plain format, whose files have no room for what is about a value"
+            )
+        self._save(key, self._locate(key), value, {_ABOUT: dict(about)})
+
+    def about(self, key: Key) -> dict[str, Any]:
+        """Return what the entry of `key` says about its value, without reading the value.
+
+        Empty if it says nothing. Unlike values it isn't verified, unless it comes with one, from
+        `get_with_about`.
+
+        Raises
+        ------
+        KeyError
+            If there is no such key.
+        """
+        try:
+            return dict(self._entries.peek(self._locate(key)).extra.get(_ABOUT, {}))
+        except BlobNotFound:
+            raise KeyError(key) from None
+
+    def get_with_about(self, key: Key) -> tuple[V, dict[str, Any]]:
+        """Return the value of `key` and what its entry says about it, by one read; or raise KeyError."""
+        where = self._locate(key)
+        try:
+            blob = self._entries.storage.read(where.name)
+        except BlobNotFound:
+            raise KeyError(key) from None
+        value = self._check(self._entries.decode(key, where, blob).value)
+        return value, dict(self._entries.told(key, where, blob).extra.get(_ABOUT, {}))
 
     def __delitem__(self, key: Key) -> None:
         if not self.discard(key):
@@ -687,6 +750,19 @@ class PersiDict(MutableMapping[Any, V]):
     def keys_and_timestamps(self) -> Iterator[tuple[Key, float]]:
         """Yield every key and when it was last written, in POSIX seconds; one listing."""
         return ((key, info.modified) for key, _, info in self._found())
+
+    def keys_sizes_and_timestamps(self) -> Iterator[tuple[Key, int, float]]:
+        """Yield every key, the bytes of its entry, and when it was last written; one listing.
+
+        Examples
+        --------
+        >>> d = PersiDict("memory://doc-sizes")
+        >>> d["a"] = bytes(1000)
+        >>> [(key, nbytes > 1000) for key, nbytes, _ in d.keys_sizes_and_timestamps()]
+        [('a', True)]
+        >>> d.clear()
+        """
+        return ((key, info.nbytes, info.modified) for key, _, info in self._found())
 
     def values_and_timestamps(self) -> Iterator[tuple[V, float]]:
         """Yield every value and when it was last written, in POSIX seconds."""

@@ -12,7 +12,7 @@ import time
 import weakref
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from persicache.codecs import Bytes, Owner
 from persicache.mappings.fork_lock import ForkLock
@@ -46,30 +46,38 @@ class Name(NamedTuple):
         Its own.
     slot : Slot or None
         Where it lies in the directory's pile, if it is small.
+    nbytes : int
+        What it takes there.
     """
 
     number: int
     slot: Slot | None
+    nbytes: int
 
 
 class Directory:
     """A temporary directory, removed when it is collected or closed, or its process exits.
 
-    What a killed process leaves is removed by the next one that makes such a directory.
+    What a killed process leaves is removed by the next one that makes such a directory there.
+
+    Parameters
+    ----------
+    parent : str, optional
+        The directory to make it in, by default that for temporary files.
     """
 
-    _has_swept = False
+    _swept: ClassVar[set[str | None]] = set()
     _serials = count()
 
-    def __init__(self) -> None:
-        if not Directory._has_swept:
-            Directory._has_swept = True
-            sweep()
+    def __init__(self, parent: str | None = None) -> None:
+        if parent not in Directory._swept:
+            Directory._swept.add(parent)
+            sweep(parent)
         self._pid = os.getpid()
         self._serial = next(Directory._serials)
         self._numbers = count(self._serial << _NAME_BITS)
         self._shared_numbers: set[int] = set()
-        self.path = tempfile.mkdtemp(prefix=_PREFIX)
+        self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
         fd = os.open(f"{self.path}/{_OWNED}", _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
         with contextlib.suppress(OSError):  # without locks, nobody sweeps
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,14 +101,15 @@ class Directory:
         entries = self._entries
         where = entries.locate(number)
         chunks = entries.encode(key, where, value)
-        if sum(map(len, chunks)) <= _MOST_PILED_NBYTES:
-            return Name(number, self._made_pile().write(chunks))
+        nbytes = sum(map(len, chunks))
+        if nbytes <= _MOST_PILED_NBYTES:
+            return Name(number, self._made_pile().write(chunks), nbytes)
         entries.storage.write(where.name, chunks)
-        return Name(number, None)
+        return Name(number, None, nbytes)
 
     def read(self, name: Name, *, key: object) -> Any:
         """Return a value; BlobNotFound if its file is gone, CorruptEntry if it isn't what was stored."""
-        number, slot = name
+        number, slot, _ = name
         entries = self._entries
         where = entries.locate(number)
         if slot is None:
@@ -111,7 +120,7 @@ class Directory:
 
     def discard(self, name: Name) -> None:
         """Remove a value; nothing if it is gone already."""
-        number, slot = name
+        number, slot, _ = name
         if slot is None:
             self.values.discard(number)
         else:
@@ -126,7 +135,7 @@ class Directory:
 
     def share(self, name: Name, into: Directory) -> bool:
         """Let another directory have a value, too, by a hard link; return whether that was done."""
-        number, slot = name
+        number, slot, _ = name
         # Race: what was there before may still be about to be removed, or be removed twice.
         if slot is not None or number >> _NAME_BITS == into._serial or number in into._shared_numbers:
             return False
@@ -141,14 +150,21 @@ class Directory:
         return os.getpid() == self._pid
 
 
-def sweep() -> int:
-    """Remove the directories that killed processes of this user left; return how many."""
-    return sum(_is_orphan(path) and _is_removed(path) for path in _candidates())
+def sweep(parent: str | None = None) -> int:
+    """Remove the directories that killed processes of this user left; return how many.
+
+    Parameters
+    ----------
+    parent : str, optional
+        Where to look, by default in the place for temporary files.
+    """
+    candidates = _candidates(parent or tempfile.gettempdir())
+    return sum(_is_orphan(path) and _is_removed(path) for path in candidates)
 
 
-def _candidates() -> list[Path]:
+def _candidates(parent: str) -> list[Path]:
     try:
-        return list(Path(tempfile.gettempdir()).glob(_PREFIX + "*"))
+        return list(Path(parent).glob(_PREFIX + "*"))
     except OSError:
         return []
 

@@ -73,6 +73,9 @@ class SpillPlace(Protocol):
     def remove_all(self, copies: Iterable[Copy]) -> None:
         """Remove copies, which are all that there are."""
 
+    def nbytes_of(self, copy: Copy) -> int | None:
+        """Return what a copy takes, if that is known."""
+
     def flush(self) -> None:
         """See that everything written is where it should be."""
 
@@ -164,6 +167,9 @@ class GivenPlace:
         for copy in copies:
             self.remove(copy)
 
+    def nbytes_of(self, copy: Copy) -> int | None:  # noqa: ARG002 - the protocol's
+        return None
+
     def flush(self) -> None:
         if isinstance(self._mapping, PersiDict):
             self._mapping.flush()
@@ -179,11 +185,17 @@ class PrivatePlace:
     A forked child reads the copies that it inherited, and leaves them alone; what it writes
     itself goes into a directory of its own. No name is used twice, so that the copy of another
     value is never taken for that of an older one.
+
+    Parameters
+    ----------
+    parent : str, optional
+        Where to make the directory.
     """
 
     is_private = True
 
-    def __init__(self) -> None:
+    def __init__(self, parent: str | None = None) -> None:
+        self._parent = parent
         self._directory: Directory | None = None
         self._making = ForkLock()
 
@@ -233,6 +245,9 @@ class PrivatePlace:
     def remove_all(self, copies: Iterable[Copy]) -> None:  # noqa: ARG002 - the whole directory goes
         self.close()
 
+    def nbytes_of(self, copy: Copy) -> int | None:
+        return int(copy.name.nbytes)
+
     def flush(self) -> None:
         pass
 
@@ -247,15 +262,14 @@ class PrivatePlace:
                 self._directory = self._made()
             return self._directory
 
-    @staticmethod
-    def _made() -> Directory:
+    def _made(self) -> Directory:
         try:
-            return Directory()
+            return Directory(self._parent)
         except PersicacheError:
             raise
         except OSError as error:
             raise BackendError(
-                place=tempfile.gettempdir(),
+                place=self._parent or tempfile.gettempdir(),
                 action="make a directory to spill to",
                 cause=f"{type(error).__name__}: {error}{_advice(error)}",
             ) from error

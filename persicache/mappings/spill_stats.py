@@ -1,10 +1,29 @@
-"""What a SpillDict read and wrote: `SpillStats`."""
+"""What a SpillDict read and wrote, and what is on disk only: `SpillStats`, `OnDisk`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["SpillStats"]
+__all__ = ["OnDisk", "SpillStats"]
+
+
+class OnDisk(NamedTuple):
+    """The values that are on disk, and not in memory.
+
+    Attributes
+    ----------
+    n_values : int
+        How many there are.
+    nbytes : int
+        What they weigh in memory, as far as that is known.
+    disk_nbytes : int
+        What they take on disk; as they weigh, where that is not known.
+    """
+
+    n_values: int
+    nbytes: int
+    disk_nbytes: int
 
 
 @dataclass
@@ -15,6 +34,8 @@ class SpillStats:
     ----------
     hits, misses : int
         How many values that were asked for were in memory, and how many were on disk.
+    spills : int
+        How many values were written to disk.
     spilled_nbytes, restored_nbytes : int
         What was written to disk and read from it, as the values weigh in memory.
     spill_seconds, restore_seconds : float
@@ -28,6 +49,7 @@ class SpillStats:
 
     hits: int = 0
     misses: int = 0
+    spills: int = 0
     spilled_nbytes: int = 0
     restored_nbytes: int = 0
     spill_seconds: float = 0.0

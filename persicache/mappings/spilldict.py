@@ -22,6 +22,7 @@ from persicache.mappings.progress import progress as show_progress
 from persicache.mappings.spill_item import NOWHERE, Item
 from persicache.mappings.spill_options import (
     check_function,
+    check_private_in,
     check_spill_to,
     parse_budget,
     parse_weight,
@@ -29,7 +30,7 @@ from persicache.mappings.spill_options import (
 from persicache.mappings.spill_place import Copy, GivenPlace, PrivatePlace, SpillPlace
 from persicache.mappings.spill_rest import REFUSALS, lost, store_rest_of
 from persicache.mappings.spill_room import Room
-from persicache.mappings.spill_stats import SpillStats
+from persicache.mappings.spill_stats import OnDisk, SpillStats
 from persicache.mappings.warn import warn_caller
 from persicache.mappings.weigh import nbytes
 
@@ -66,6 +67,8 @@ class SpillDict(MutableMapping[Any, V]):
         Where to spill. By default a private directory in the place for temporary files,
         removed when the dictionary is closed or collected. What is in a given place is part
         of the dictionary, and stays there: see `flush`.
+    private_in : str or path-like, optional
+        A local directory to make the private one in, on a faster or larger disk.
     policy : {"lru", "lfu", "gdsf"}, default "lru"
         Who leaves memory first: the least recently used, the least frequently used, or what
         takes least time to have back for its bytes.
@@ -102,6 +105,9 @@ class SpillDict(MutableMapping[Any, V]):
     a value whose key can't be stored there; in the default place any hashable key can. These
     come on top of the budget if they exceed it.
 
+    The budget is for values. What a dictionary has to know of each key, some 400 bytes, comes on
+    top, too: 40 MB for 100,000 keys.
+
     Any other failure to write, as on a full disk or with a server that is down, raises and changes
     nothing: every value is where it was. That a value or its key can't be stored, a mapping says by
     a TypeError, ValueError, OverflowError, AttributeError, RecursionError or PicklingError.
@@ -135,6 +141,7 @@ class SpillDict(MutableMapping[Any, V]):
         *,
         available_memory: float | str = "auto",
         spill_to: str | os.PathLike[str] | MutableMapping[Any, V] | None = None,
+        private_in: str | os.PathLike[str] | None = None,
         policy: str = "lru",
         weigh: Callable[[V], int] = nbytes,
         on_return: OnReturn = "view",
@@ -164,9 +171,9 @@ class SpillDict(MutableMapping[Any, V]):
         self._items: dict[Hashable, Item] = {}
         self._place: SpillPlace
         if spill_to is None:
-            self._place = PrivatePlace()
+            self._place = PrivatePlace(None if private_in is None else check_private_in(private_in))
         else:
-            check_spill_to(spill_to)
+            check_spill_to(spill_to, private_in=private_in)
             self._place = place = GivenPlace(spill_to)
             self._items |= {
                 key: Item(key, copy=copy, is_clean=True) for key, copy in place.copies().items()
@@ -243,6 +250,19 @@ class SpillDict(MutableMapping[Any, V]):
         """The keys whose values are in memory."""
         with self._lock:
             return frozenset(key for key, item in self._items.items() if item.is_in_memory)
+
+    @property
+    def on_disk(self) -> OnDisk:
+        """How many values are on disk and not in memory, and their bytes."""
+        n, nbytes, disk_nbytes = 0, 0, 0
+        with self._lock:
+            for item in self._items.values():
+                if not item.is_in_memory and item.copy is not None:
+                    taken = self._place.nbytes_of(item.copy)
+                    n += 1
+                    nbytes += item.weight
+                    disk_nbytes += item.weight if taken is None else taken
+        return OnDisk(n, nbytes, disk_nbytes)
 
     @property
     def stats(self) -> SpillStats:
@@ -485,7 +505,10 @@ class SpillDict(MutableMapping[Any, V]):
             warn_caller(lost(pinned, self._place))
 
     def drop(self) -> None:
-        """Remove every item, from a given place too, and close."""
+        """Remove every item, from a given place too, and close.
+
+        The folder of a given place stays, as others may have it open.
+        """
         with self._lock:  # Race: what is set in between would be stored, and stay
             self.clear()
             self.close()
@@ -776,6 +799,7 @@ class SpillDict(MutableMapping[Any, V]):
             return error
         item.is_clean = True
         with self._lock:
+            self._stats.spills += 1
             self._stats.spilled_nbytes += item.weight
             self._stats.spill_seconds += time.perf_counter() - start
         return None

@@ -18,6 +18,7 @@ from persicache.storage.contents import MAP_FROM_NBYTES
 from persicache.storage.identity import place_identity
 from persicache.storage.lease import Lease, Leases
 from persicache.storage.lease_open import open_leases
+from persicache.storage.lmdb_rows import LmdbRows
 from persicache.storage.names import check_name
 from persicache.storage.null import NullStorage
 from persicache.storage.open import open_storage
@@ -35,6 +36,7 @@ __all__ = [
     "LateHead",
     "Lease",
     "Leases",
+    "LmdbRows",
     "LoadedBlob",
     "NullStorage",
     "Storage",

@@ -80,7 +80,7 @@ class Environment:
         self._map_nbytes = map_nbytes
         self._lmdb = library()
         self._writing = threading.RLock()
-        self._tables: dict[bytes, Any] = {}
+        self._tables: dict[bytes | None, Any] = {}  # None is for the rows that are in no table
         self._environment = self._open()
         self.identity = _identity(path)
 
@@ -109,7 +109,7 @@ class Environment:
         """Whether its files were removed or replaced since it was opened."""
         return self.identity != _identity(self.path)
 
-    def table(self, key: bytes, *, create: bool) -> Any:
+    def table(self, key: bytes | None, *, create: bool) -> Any:
         """Return the table of this name, None if there is none and none is to be made."""
         found = self._tables.get(key)
         if found is not None:
@@ -157,7 +157,7 @@ class Environment:
         view = transaction.get(name)
         return None if view is None else own_copy(view)
 
-    def read(self, key: bytes, work: Callable[[lmdb.Transaction[Any], Any], T], default: T) -> T:
+    def read(self, key: bytes | None, work: Callable[[lmdb.Transaction[Any], Any], T], default: T) -> T:
         """Return what `work` makes of a transaction and the table `key`, `default` if there is none."""
         for tries in range(_TRIES):
             table = self._tables.get(key)
@@ -180,17 +180,19 @@ class Environment:
                 self._environment.reader_check()
         raise BackendError(place=self.path, action="read", cause="its map grows all the time")
 
-    def write(self, key: bytes, work: Callable[[lmdb.Transaction[Any], Any], T], *, nbytes: int) -> T:
+    def write(
+        self, key: bytes | None, work: Callable[[lmdb.Transaction[Any], Any], T], *, nbytes: int
+    ) -> T:
         """Return what `work` does in a transaction of its own, that is about to add `nbytes`."""
         with self._writing:
             return self._grown(lambda: self._write(key, work), nbytes)
 
-    def _open_table(self, key: bytes, *, create: bool) -> Any:
+    def _open_table(self, key: bytes | None, *, create: bool) -> Any:
         # In a writing transaction of its own: a handle from one that reads is lost with it.
         with self.gate:
             return self._environment.open_db(key, create=create)
 
-    def _write(self, key: bytes, work: Callable[[lmdb.Transaction[Any], Any], T]) -> T:
+    def _write(self, key: bytes | None, work: Callable[[lmdb.Transaction[Any], Any], T]) -> T:
         table = self.table(key, create=True)
         with self.gate, self._environment.begin(db=table, write=True, buffers=True) as transaction:
             return work(transaction, table)

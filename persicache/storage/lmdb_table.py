@@ -1,25 +1,19 @@
 """Rows in an LMDB environment: `LmdbTable`."""
 
 # ruff: noqa: D102 - the Protocol owns the docstrings
-# ruff: noqa: PTH110 - plain os calls, as in folders
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
-import threading
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from blake3 import blake3
 
-from persicache.errors import BackendError, VersionConflict
+from persicache.errors import BackendError
 from persicache.storage.blob import ANY, Buffer, Expectation, Version
-from persicache.storage.failure import failure, full_disk
-from persicache.storage.lmdb_environment import Environment, data_file, enter, leave, library
-from persicache.storage.private_file import is_private_file
+from persicache.storage.lmdb_session import LmdbSession
 from persicache.storage.table import PAGE, Change, Row, RowInfo, check_row
 
 __all__ = ["LmdbTable"]
@@ -32,12 +26,7 @@ _MOST_KEY_NBYTES: Final = 511
 _DIGEST_NBYTES: Final = 32
 _KEPT_NBYTES: Final = _MOST_KEY_NBYTES - 1 - _DIGEST_NBYTES
 
-T = TypeVar("T")
-
 _new: Final = tuple.__new__  # a third of the time of Row(...), on the path of every get
-
-#: What to do in a transaction with a table.
-Work: TypeAlias = Callable[[Any, Any], T]
 
 
 class LmdbTable:
@@ -66,12 +55,7 @@ class LmdbTable:
         self._path = os.path.realpath(path)
         self._table = table
         self._key = table.encode()
-        self._durable = durable
-        self._map_nbytes = map_nbytes
-        self._opening = threading.Lock()
-        self._environment: Environment | None = None
-        self._user: object = None
-        self._forgotten: Any = None
+        self._session = LmdbSession(self._path, table=self._key, durable=durable, map_nbytes=map_nbytes)
 
     def __repr__(self) -> str:
         return f"LmdbTable({self._path!r}, table={self._table!r})"
@@ -82,12 +66,13 @@ class LmdbTable:
 
     def get(self, name: str) -> Row | None:
         key = _key(name)
-        environment = self._environment
+        session = self._session
+        environment = session.environment
         try:
             if environment is None:
-                if self._is_missing():
+                if session.is_missing():
                     return None
-                environment = self._made()
+                environment = session.made()
             raw = environment.get(self._key, key)
             if raw is None:
                 return None
@@ -95,7 +80,7 @@ class LmdbTable:
         except Exception as error:  # noqa: BLE001 - sorted out there
             if environment is not None and environment.is_closed:  # Race: by another thread
                 return self.get(name)
-            trouble = self._failed(error, f"read {name!r}")
+            trouble = session.failed(error, f"read {name!r}")
             raise trouble from trouble.__cause__
         version = raw[_HEADER_NBYTES:after_version].decode("ascii")
         if isinstance(raw, bytes):
@@ -111,7 +96,7 @@ class LmdbTable:
             view = transaction.get(key)
             return None if view is None else self._info(name.encode(), view)
 
-        return self._read(stat, None, "read", name)
+        return self._session.read(stat, None, f"read {name!r}")
 
     def put(self, name: str, change: Change, *, expect: Expectation | Version = ANY) -> None:
         key, value = _key(name), _value(name, change)
@@ -121,7 +106,7 @@ class LmdbTable:
                 self._compare(transaction, key, name, expect)
             transaction.put(key, value)
 
-        self._write(put, len(value), "write", name)
+        self._session.write(put, len(value), f"write {name!r}")
 
     def delete(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
         key = _key(name)
@@ -131,10 +116,10 @@ class LmdbTable:
                 self._compare(transaction, key, name, expect)
             return bool(transaction.delete(key))
 
-        if self._is_missing():
+        if self._session.is_missing():
             check_row(name, self.place, expect=expect, actual=None)
             return False
-        return self._write(delete, 0, "remove", name)
+        return self._session.write(delete, 0, f"remove {name!r}")
 
     def apply(self, changes: Mapping[str, Change]) -> None:
         gone = [_key(name) for name, change in changes.items() if change.chunks is None]
@@ -150,8 +135,8 @@ class LmdbTable:
             with transaction.cursor(table) as cursor:
                 cursor.putmulti(rows)
 
-        if rows or not self._is_missing():
-            self._write(apply, sum(len(value) for _, value in rows), "write", "several blobs")
+        if rows or not self._session.is_missing():
+            self._session.write(apply, sum(len(value) for _, value in rows), "write several blobs")
 
     def scan(self, prefix: str = "") -> Iterator[RowInfo]:
         start: bytes | None = prefix.encode()[:_KEPT_NBYTES]
@@ -179,65 +164,16 @@ class LmdbTable:
                 return found, bytes(cursor.key()) if more else None
 
         nothing: tuple[list[RowInfo], bytes | None] = ([], None)
-        return self._read(page, nothing, "list", prefix)
+        return self._session.read(page, nothing, f"list {prefix!r}")
 
     def is_private(self) -> bool:
-        return is_private_file(data_file(self._path))
+        return self._session.is_private()
 
     def flush(self) -> None:
         """Nothing is put off."""
 
     def close(self) -> None:
-        with self._opening:
-            environment, self._environment = self._environment, None
-            if environment is not None:
-                self._forgotten.detach()
-                leave(environment, self._user)
-
-    def _read(self, work: Work[T], default: T, action: str, name: str) -> T:
-        environment = None
-        try:
-            if self._environment is None and self._is_missing():
-                return default
-            environment = self._made()
-            return environment.read(self._key, work, default)
-        except Exception as error:  # noqa: BLE001 - sorted out there
-            if environment is not None and environment.is_closed:  # Race: by another thread
-                return self._read(work, default, action, name)
-            trouble = self._failed(error, f"{action} {name!r}")
-            raise trouble from trouble.__cause__
-
-    def _write(self, work: Work[T], nbytes: int, action: str, name: str) -> T:
-        environment = None
-        try:
-            environment = self._made()
-            if environment.is_lost:  # what is written there nobody could find
-                self.close()
-                environment = self._made()
-            return environment.write(self._key, work, nbytes=nbytes)
-        except Exception as error:  # noqa: BLE001 - sorted out there
-            if environment is not None and environment.is_closed:  # Race: by another thread
-                return self._write(work, nbytes, action, name)
-            trouble = self._failed(error, f"{action} {name!r}")
-            raise trouble from trouble.__cause__
-
-    def _is_missing(self) -> bool:
-        return not os.path.exists(data_file(self._path))
-
-    def _made(self) -> Environment:
-        """Return the environment, made if there is none."""
-        if self._environment is not None:
-            return self._environment
-        with self._opening:
-            if self._environment is None:
-                self._user = user = object()
-                environment = enter(self._path, user, durable=self._durable, map_nbytes=self._map_nbytes)
-                # What is forgotten without being closed is closed when the next is opened:
-                # a finalizer can run in the middle of anything, a transaction included.
-                self._forgotten = weakref.finalize(self, environment.users.discard, user)
-                self._forgotten.atexit = False
-                self._environment = environment
-            return self._environment
+        self._session.close()
 
     def _compare(self, transaction: Any, key: bytes, name: str, expect: Expectation | Version) -> None:
         view = transaction.get(key)
@@ -260,19 +196,6 @@ class LmdbTable:
         name = str(view[after_version:after_name], "utf-8") or key.decode()
         return RowInfo(name, len(view) - after_name, version, modified)
 
-    def _failed(self, error: Exception, action: str) -> Exception:
-        """Return the error to raise, from its cause, for one that LMDB or the disk raised."""
-        if isinstance(error, (BackendError, VersionConflict, ImportError)):
-            return error
-        if isinstance(error, OSError):
-            return failure(error, place=self.place, action=action)
-        if isinstance(error, library().Error):
-            told = full_disk(self.place, error) or _as_os_error(error)
-            trouble = failure(told, place=self.place, action=action)
-            trouble.__cause__ = error
-            return trouble
-        return error
-
 
 def _key(name: str) -> bytes:
     key = name.encode()
@@ -290,14 +213,3 @@ def _value(name: str, change: Change) -> bytes:
     kept = whole if len(whole) > _MOST_KEY_NBYTES else b""
     header = _HEADER.pack(_MAGIC, change.modified, len(version), len(kept))
     return b"".join((header, version, kept, *change.chunks))
-
-
-def _as_os_error(error: Exception) -> Exception:
-    """Return the OSError that LMDB's error tells of, if it does."""
-    text = str(error)
-    if type(error).__name__ == "ReadonlyError":
-        return OSError(errno.EROFS, text)
-    for number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
-        if os.strerror(number) in text:
-            return OSError(number, text)
-    return error
