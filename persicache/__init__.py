@@ -28,7 +28,7 @@ from persicache.errors import (
     UntrustedPickle,
     VersionConflict,
 )
-from persicache.keys import register_digest
+from persicache.keys import digest, register_digest
 from persicache.mappings import (
     ALWAYS_RETRIEVE,
     ANY_ETAG,
@@ -95,6 +95,7 @@ __all__ = [
     "UntrustedPickle",
     "VersionConflict",
     "WriteOnceDict",
+    "digest",
     "nbytes",
     "open",
     "persistent_memoize",
