@@ -373,10 +373,10 @@ class PersiDict(MutableMapping[Any, V]):
         ([0.5, 2.0], {'seconds': 12.5}, ([0.5, 2.0], {'seconds': 12.5}))
         >>> d.clear()
         """
-        if self._codec_options["format"] != "auto" or self._codec_options["dump"] is not None:
-            raise ValueError(
-                f"{self!r} has a plain format, whose files have no room for what is about a value"
-            )
+        if not self._entries.codec.keeps_keys:
+            raise ValueError(f"{self!r} has a plain format, whose files hold values and nothing about them")
+        if isinstance(value, Joker):
+            raise TypeError(f"put takes a value, not {value!r}")
         self._save(key, self._locate(key), value, {_ABOUT: dict(about)})
 
     def about(self, key: Key) -> dict[str, Any]:
