@@ -28,7 +28,7 @@ from persicache.errors import (
     UntrustedPickle,
     VersionConflict,
 )
-from persicache.keys import digest, register_digest
+from persicache.keys import Fingerprint, digest, fingerprint, register_digest
 from persicache.mappings import (
     ALWAYS_RETRIEVE,
     ANY_ETAG,
@@ -96,6 +96,7 @@ __all__ = [
     "VersionConflict",
     "WriteOnceDict",
     "digest",
+    "fingerprint",
     "nbytes",
     "open",
     "persistent_memoize",
