@@ -34,6 +34,8 @@ class SpillStats:
     ----------
     hits, misses : int
         How many values that were asked for were in memory, and how many were on disk.
+    hit_nbytes : int
+        What the values weigh that were in memory.
     spills : int
         How many values were written to disk.
     spilled_nbytes, restored_nbytes : int
@@ -49,6 +51,7 @@ class SpillStats:
 
     hits: int = 0
     misses: int = 0
+    hit_nbytes: int = 0
     spills: int = 0
     spilled_nbytes: int = 0
     restored_nbytes: int = 0

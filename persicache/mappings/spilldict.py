@@ -553,6 +553,7 @@ class SpillDict(MutableMapping[Any, V]):
                 if value is not NOWHERE:
                     self._room.touch(item)
                     self._stats.hits += 1
+                    self._stats.hit_nbytes += item.weight
                     return value
                 if is_told and not self._begin(key):
                     continue
