@@ -1,0 +1,211 @@
+"""What a dask worker holds, in memory and on disk: `WorkerData`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Hashable, Iterator, MutableMapping, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from os import PathLike, fspath
+from typing import Any, Final
+
+import dask
+import psutil
+from distributed import Worker
+from distributed.sizeof import safe_sizeof
+
+from persicache import SpillDict, nbytes
+
+__all__ = ["WorkerData"]
+
+logger = logging.getLogger("distributed.worker.memory")
+
+#: The share of the budget that is left alone. From there on values leave in the background, so
+#: that there is room for the next ones by the time they come.
+AT_EASE: Final = 0.9
+#: Where values are spilled to, in the worker's local directory.
+STORAGE: Final = "storage"
+
+
+class WorkerData(MutableMapping[Any, Any]):
+    """A worker's mapping from keys to values, a `SpillDict` as distributed wants it.
+
+    Values that are set find room at once, as long as others leave memory in the background, in a
+    thread of their own, as fast as they come: the event loop, which sets them, waits for the disk
+    only if the budget is used up all the same. Values that come back are mapped from their files.
+
+    Parameters
+    ----------
+    worker_local_directory : str
+        The worker's local directory, that distributed gives, and removes.
+    available_memory : int, float or str, default "auto"
+        The budget: see `persicache_dask.spill_data`.
+    policy : {"lru", "lfu", "gdsf"}, default "lru"
+        Who leaves memory first.
+    spill_to : str or path-like, optional
+        A local directory; by default ``storage`` in the worker's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option makes no sense.
+    """
+
+    def __init__(
+        self,
+        worker_local_directory: str,
+        *,
+        available_memory: float | str = "auto",
+        policy: str = "lru",
+        spill_to: str | PathLike[str] | None = None,
+    ) -> None:
+        self._given = available_memory
+        self._values: SpillDict[Any] = SpillDict(
+            available_memory=available_memory,
+            policy=policy,
+            private_in=f"{worker_local_directory}/{STORAGE}" if spill_to is None else fspath(spill_to),
+            weigh=_weigh,
+        )
+        self._limit_nbytes: int | None = None
+        self._budget_nbytes = 0  # until the worker is known, which is being made when this is
+        self._is_squeezed = False
+        self._is_in_trouble = False
+        self._thread = ThreadPoolExecutor(1, "persicache-spill")
+        self._leaving: Future[None] | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._values!r})"
+
+    def __getitem__(self, key: Hashable) -> Any:
+        value = self._values[key]
+        self._let_leave()  # it may have come from disk, and take room
+        return value
+
+    def __setitem__(self, key: Hashable, value: Any) -> None:
+        """Set a key; a value that there is no room for, on a full disk either, is kept in memory."""
+        if not self._budget_nbytes:
+            self._settle()
+        while True:
+            try:
+                self._values[key] = value
+                break
+            except OSError as error:
+                # Full disk: a task that is done must not fail for it. The worker pauses when its
+                # memory is full, too.
+                self._tell(error)
+                self._values.available_memory = self._values.memory_usage + _weigh(value)
+        self._let_leave()
+
+    def __delitem__(self, key: Hashable) -> None:
+        del self._values[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    # What the memory monitor asks for: distributed.spill.ManualEvictProto
+
+    @property
+    def fast(self) -> bool:
+        """Whether something is in memory."""
+        return self._values.memory_usage > 0
+
+    def evict(self) -> int:
+        """See that values leave memory until the process is below dask's target; never raises.
+
+        Returns -1, by which the memory monitor knows that there is no more to be had at the moment:
+        it would go on evicting on the event loop otherwise, and asks again within a moment.
+        """
+        self._is_squeezed = True
+        self._let_leave()
+        return -1
+
+    # What the dashboard and Prometheus ask for
+
+    @property
+    def spilled_total(self) -> tuple[int, int]:
+        """What the values that are on disk only weigh in memory, and what they take on disk."""
+        return self._values.on_disk[1:]
+
+    @property
+    def slow(self) -> Sized:
+        """Something as long as there are values that are on disk only."""
+        return range(self._values.on_disk.n_values)
+
+    @property
+    def cumulative_metrics(self) -> dict[tuple[str, str], float]:
+        """What was read and written so far, by what and unit."""
+        stats = self._values.stats
+        return {
+            ("memory-read", "count"): stats.hits,
+            ("memory-read", "bytes"): stats.hit_nbytes,
+            ("disk-read", "count"): stats.misses,
+            ("disk-read", "bytes"): stats.restored_nbytes,
+            ("disk-read", "seconds"): stats.restore_seconds,
+            ("disk-write", "count"): stats.spills,
+            ("disk-write", "bytes"): stats.spilled_nbytes,
+            ("disk-write", "seconds"): stats.spill_seconds,
+        }
+
+    # Leaving memory
+
+    def _settle(self) -> None:
+        """Find the budget, by the memory limit of the worker whose data this is."""
+        # distributed tells a mapping nothing about its worker.
+        for worker in list(getattr(Worker, "_instances", ())):
+            if getattr(worker, "memory_manager", None) and worker.memory_manager.data is self:
+                self._limit_nbytes = worker.memory_manager.memory_limit or None
+        share = _target() if self._given == "auto" else self._given
+        if self._limit_nbytes is not None and isinstance(share, float) and share <= 1:
+            self._values.available_memory = int(share * self._limit_nbytes)
+        self._budget_nbytes = self._values.available_memory
+
+    def _is_too_full(self) -> bool:
+        if self._values.memory_usage > AT_EASE * self._budget_nbytes:
+            return True
+        if not self._is_squeezed or self._limit_nbytes is None:
+            return False
+        return psutil.Process().memory_info().rss > _target() * self._limit_nbytes
+
+    def _let_leave(self) -> None:
+        """See that somebody lets values leave if there are too many."""
+        if not (self._is_squeezed or self._values.memory_usage > AT_EASE * self._budget_nbytes):
+            return
+        with self._lock:
+            if self._leaving is None or self._leaving.done():
+                self._leaving = self._thread.submit(self._leave)
+
+    def _leave(self) -> None:
+        """Let values leave, in the background, until there is room."""
+        try:
+            while self._is_too_full() and self._values.evict():
+                self._is_in_trouble = False
+        except Exception as error:  # noqa: BLE001 - whatever a disk, or a value's own pickling, comes up with
+            self._tell(error)
+        finally:
+            self._is_squeezed = False
+        if self._values.memory_usage <= self._budget_nbytes < self._values.available_memory:
+            self._values.available_memory = self._budget_nbytes  # the trouble is over
+
+    def _tell(self, error: Exception) -> None:
+        """Log why nothing can be spilled, once until something can."""
+        if not self._is_in_trouble:
+            self._is_in_trouble = True
+            logger.error("Spilling failed; values stay in memory: %s: %s", type(error).__name__, error)
+
+
+def _weigh(value: object) -> int:
+    # dask's knows the types that were registered with it, ours sees into arrays of objects.
+    return max(nbytes(value), int(safe_sizeof(value)))
+
+
+def _target() -> float:
+    """Return the share of a worker's memory that values may take, as dask is configured."""
+    fractions = [dask.config.get(f"distributed.worker.memory.{name}") for name in ("target", "spill")]
+    return next((float(each) for each in fractions if each), 0.6)
