@@ -71,6 +71,7 @@ __all__ = [
     "ConditionsUnsupported",
     "CorruptEntry",
     "EmptyDict",
+    "Fingerprint",
     "MemoizedFunction",
     "MissingDependency",
     "MutationPolicyError",
