@@ -208,9 +208,9 @@ def test_a_file_for_a_directory_is_an_absence(storage):
 
 def test_foreign_files_are_left_alone(root, storage):
     storage.write("a", [b"x"])
-    (root / "README").write_text("hello")
-    (root / "Foreign").mkdir()
-    (root / "Foreign" / "a").write_text("hello")
+    (root / "READ ME").write_text("hello")
+    (root / "Foreign files").mkdir()
+    (root / "Foreign files" / "a").write_text("hello")
     assert [info.name for info in storage.scan()] == ["a"]
 
 

@@ -1,7 +1,7 @@
 """The contract of a place that keeps named blobs: `Storage`, and what passes through it.
 
 A blob is a run of bytes under a name. A name is one or more components of the
-characters ``[a-z0-9_.=!,()-]``, joined by ``/``; no component is empty or begins with a
+characters ``[A-Za-z0-9_.=!,()~-]``, joined by ``/``; no component is empty or begins with a
 dot, which is left to the storages' own files (locks, temporaries, probes).
 `persicache.keys` makes such names out of keys.
 """

@@ -11,8 +11,9 @@ from persicache.storage.blob import Buffer, Expectation, Identify, Version
 __all__ = ["check_expectation", "check_name", "check_prefix", "head_version", "is_component", "is_name"]
 
 # No component is empty or begins with a dot, so neither "..", "/etc" nor a storage's own
-# hidden files can be named.
-_COMPONENT = r"[a-z0-9_=!,()-][a-z0-9_.=!,()-]*"
+# hidden files can be named. Capitals are for the names of other systems: ours have none, as
+# there are places that ignore case.
+_COMPONENT = r"[A-Za-z0-9_=!,()~-][A-Za-z0-9_.=!,()~-]*"
 _HEAD_NBYTES = 64
 
 is_component = re.compile(_COMPONENT).fullmatch
@@ -24,7 +25,7 @@ def check_name(name: str) -> None:
     """Raise ValueError unless `name` is one that a blob can have."""
     if is_name(name) is None:
         message = (
-            f"{name!r} can't name a blob: a name is components of [a-z0-9_.=!,()-] joined by '/', "
+            f"{name!r} can't name a blob: a name is components of [A-Za-z0-9_.=!,()~-] joined by '/', "
             "none of them empty or with a leading dot; persicache.keys makes such names"
         )
         raise ValueError(message)
