@@ -215,6 +215,11 @@ class S3Storage:
             if error is not None:
                 raise error
 
+    def make_bucket(self) -> None:
+        """Make the bucket, unless it is there."""
+        client = self._client.get()
+        client.run(client.make)
+
     def flush(self) -> None:
         """Let nothing wait, so have nothing to write."""
 

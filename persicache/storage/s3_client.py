@@ -27,6 +27,8 @@ _CONFLICT_WAIT_SECONDS: Final = 0.05
 #: How long to wait before another try; None ends them. botocore has tried each several times.
 _WAITS_SECONDS: Final = (0.1, 0.4, None)
 _PAGE: Final = 1000
+#: Where S3 wants to hear of no region when a bucket is made.
+_NO_REGION: Final = frozenset({None, "us-east-1", "aws-global"})
 
 R = TypeVar("R")
 
@@ -67,6 +69,23 @@ class Bucket:
     def close(self) -> None:
         """Close the connections, unless others use them."""
         self._session.leave(self)
+
+    async def make(self) -> None:
+        """Make the bucket, unless it is there; in the region of the client."""
+        try:
+            await self.call("head_bucket")
+        except Exception as error:  # noqa: BLE001 - as in get
+            if kind_of(error) != "absent":
+                return  # who may write there may not be one who may look: the first write will tell
+            region = self._fs._s3.meta.region_name  # noqa: SLF001 - where its requests go
+            where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            try:
+                await self.call("create_bucket", **({} if region in _NO_REGION else where))
+            except Exception as trouble:  # noqa: BLE001 - as in get
+                try:
+                    await self.call("head_bucket")  # Race: another may have made it meanwhile
+                except Exception:  # noqa: BLE001 - as in get
+                    await self.refuse(trouble, name=self._name, action="make the bucket")
 
     async def call(
         self,
