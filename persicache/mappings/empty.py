@@ -29,7 +29,4 @@ class EmptyDict(PersiDict[V]):
 
     def __init__(self) -> None:
         self._codec_options: dict[str, Any] = {}
-        self._append_only = False
-        self._base_class = None
-        self._params: dict[str, Any] = {}
-        self._join(Entries(NullStorage(), codec_for()), ())
+        self._hold(Entries(NullStorage(), codec_for()), {})

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from persicache.codecs import Codec, Decoded, Metadata, Owner
 from persicache.errors import BlobNotFound, CorruptEntry, UnencodableKey
-from persicache.keys import Key, KeyName, decode_name, decode_text, encode_key, name_of
+from persicache.keys import OWN_NAMES, Key, KeyName, Naming, decode_text, name_of
 from persicache.mappings.near import NearStorage
 from persicache.mappings.near_option import Near, NearOption
 from persicache.storage import (
@@ -40,22 +40,26 @@ class Entries:
         Where the entries lie.
     codec : Codec
         How a value becomes an entry.
+    naming : Naming, optional
+        How keys become the names of blobs.
     """
 
-    def __init__(self, storage: Storage, codec: Codec) -> None:
+    def __init__(self, storage: Storage, codec: Codec, naming: Naming = OWN_NAMES) -> None:
         self.storage = storage
         self.codec = codec
+        self.naming = naming
         self.extension = codec.extension
         self.place = storage.url
         self._read = storage.read
         self._decode = codec.decode
+        self._name = naming.encode
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Entries, (self.storage, self.codec)
+        return Entries, (self.storage, self.codec, self.naming)
 
     def locate(self, key: Key) -> KeyName:
         """Return name and text of `key`; UnencodableKey, before any I/O, if it can have none."""
-        where = encode_key(key, extension=self.extension)
+        where = self._name(key, extension=self.extension)
         if not self.codec.keeps_keys and not self._tells_key(where):
             raise UnencodableKey(
                 key=key, reason=f"it is too long for a file name, and a {self.extension} file can't hold it"
@@ -64,7 +68,7 @@ class Entries:
 
     def _tells_key(self, where: KeyName) -> bool:
         return where.name == where.text + self.extension or bool(
-            (known := decode_name(where.name, extension=self.extension)) and known.text
+            (known := self.naming.decode(where.name, extension=self.extension)) and known.text
         )
 
     def load(self, key: object, where: KeyName) -> Decoded:
@@ -144,7 +148,7 @@ class Entries:
         The text is empty where only the entry knows it.
         """
         for info in self.storage.scan(prefix):
-            where = decode_name(info.name, extension=self.extension)
+            where = self.naming.decode(info.name, extension=self.extension)
             if where is not None:
                 yield where, info
 
@@ -154,7 +158,7 @@ class Entries:
         Parameters
         ----------
         prefix : str
-            Empty, or from `encode_prefix`.
+            Empty, or from the naming.
         errors : list
             Gets the CorruptEntry or UnencodableKey of each whose key can't be told: it hides no
             other.
@@ -192,7 +196,8 @@ class Entries:
     def key(self, where: KeyName) -> Key:
         """Return the key that has this name."""
         # An enum's module is imported only where nobody else could have chosen its name.
-        return decode_text(where.text, import_modules=self.storage.is_private_for(where.name))
+        key: Key = self.naming.key(where.text, import_modules=self.storage.is_private_for(where.name))
+        return key
 
     def load_many(self, wheres: Iterable[KeyName]) -> Iterator[tuple[KeyName, Blob]]:
         """Yield those entries that exist, read concurrently where it pays."""
@@ -209,6 +214,7 @@ def open_entries(
     storage_options: Mapping[str, Any] | None,
     near: NearOption | None = None,
     append_only: bool = False,
+    naming: Naming = OWN_NAMES,
 ) -> Entries:
     """Open a place for the entries that `codec` makes, maybe with copies of them near."""
     tier = None if near is None else Near.parse(near)
@@ -216,4 +222,4 @@ def open_entries(
     if tier is not None:
         copies = tier.copies(place_identity(storage.url, storage_options))
         storage = NearStorage(storage, copies, trusts=append_only)
-    return Entries(storage, codec)
+    return Entries(storage, codec, naming)

@@ -32,7 +32,7 @@ from persicache.errors import (
     UntrustedPickle,
     VersionConflict,
 )
-from persicache.keys import Key, KeyName, encode_key, encode_prefix
+from persicache.keys import Key, KeyName
 from persicache.mappings.conditions import (
     DELETE_CURRENT,
     IF_ETAG_CHANGED,
@@ -187,9 +187,7 @@ class PersiDict(MutableMapping[Any, V]):
             near=near,
             append_only=append_only,
         )
-        self._append_only = append_only
-        self._base_class = base_class_for_values
-        self._params = {
+        params = {
             "url": url,
             **self._codec_options,
             "append_only": append_only,
@@ -198,6 +196,20 @@ class PersiDict(MutableMapping[Any, V]):
             "near": near,
             "storage_options": storage_options,
         }
+        self._hold(entries, params, append_only=append_only, base_class=base_class_for_values)
+
+    def _hold(
+        self,
+        entries: Entries,
+        params: dict[str, Any],
+        *,
+        append_only: bool = False,
+        base_class: type[V] | None = None,
+    ) -> None:
+        """Begin as the dictionary of these entries, all keys of them."""
+        self._append_only = append_only
+        self._base_class = base_class
+        self._params = params
         self._join(entries, ())
 
     def _join(self, entries: Entries, prefix: tuple[Any, ...]) -> None:
@@ -284,17 +296,17 @@ class PersiDict(MutableMapping[Any, V]):
 
     def _below(self, errors: list[Exception]) -> Iterator[tuple[Any, KeyName, BlobInfo]]:
         """Yield what `_found` does, with whole keys."""
-        found = self._entries.keys(encode_prefix(self._prefix), errors)
+        found = self._entries.keys(self._entries.naming.prefix(self._prefix), errors)
         if not self._prefix:
             return found
         # Under a prefix of hundreds of characters there are others' names, too. Told by the text:
         # 1 equals True, and NaN not even itself.
-        begin = encode_key((*self._prefix, None, None), extension="").text.rsplit("/", 2)[0] + "/"
+        begin = self._entries.naming.text_prefix(self._prefix)
         return (each for each in found if each[1].text.startswith(begin))
 
     def _names(self) -> Iterator[str]:
         """Yield the name of every entry, without looking into any where names are enough."""
-        prefix = encode_prefix(self._prefix)
+        prefix = self._entries.naming.prefix(self._prefix)
         if prefix.count("/") == len(self._prefix):
             return (where.name for where, _ in self._entries.names(prefix))
         return (where.name for _, where, _ in self._found())
@@ -603,10 +615,12 @@ class PersiDict(MutableMapping[Any, V]):
         >>> d.clear()
         """
         if self._append_only and value is not KEEP_CURRENT:
-            if value is DELETE_CURRENT or expected_etag is not ITEM_NOT_AVAILABLE:
+            if value is DELETE_CURRENT:
                 self._refuse_change()
-            if condition is not Condition.ETAG_IS_THE_SAME:
+            made = self._swaps.setdefault_if(key, value, condition, expected_etag, retrieve_value)
+            if made.condition_was_satisfied and not made.value_was_mutated:
                 self._refuse_change()
+            return made
         return self._swaps.set_if(key, value, condition, expected_etag, retrieve_value)
 
     def setdefault_if(
@@ -658,7 +672,7 @@ class PersiDict(MutableMapping[Any, V]):
         ConditionsUnsupported
             If the place can't compare and swap.
         MutationPolicyError
-            If the dictionary is append-only.
+            If the dictionary is append-only and there is an item to change.
 
         Examples
         --------
@@ -673,8 +687,14 @@ class PersiDict(MutableMapping[Any, V]):
             raise TypeError(f"n_retries must be an int or None, not {n_retries!r}")
         if n_retries is not None and n_retries < 0:
             raise ValueError(f"n_retries must not be negative, not {n_retries}")
-        self._refuse_change()
-        return self._swaps.transform(key, transformer, n_retries)
+
+        def only_adding(value: Any) -> Any:
+            new = transformer(value)
+            if value is not ITEM_NOT_AVAILABLE and new is not KEEP_CURRENT:
+                self._refuse_change()
+            return new
+
+        return self._swaps.transform(key, only_adding if self._append_only else transformer, n_retries)
 
     # All keys
 
@@ -830,7 +850,7 @@ class PersiDict(MutableMapping[Any, V]):
         >>> d.clear()
         """
         parts = tuple(prefix) if isinstance(prefix, (tuple, list)) else (prefix,)
-        encode_prefix(parts)  # refuses what is no key
+        self._entries.naming.prefix(parts)  # refuses what is no key
         sub = copy.copy(self)
         sub._join(self._entries, (*self._prefix, *parts))  # noqa: SLF001 - its own kind
         return sub
@@ -847,7 +867,7 @@ class PersiDict(MutableMapping[Any, V]):
         firsts: dict[str, Any] = {}
         for key, _, _ in self._below([]):
             if isinstance(key, tuple) and len(key) > depth + 1:
-                firsts.setdefault(encode_prefix(key[depth : depth + 1]), key[depth])
+                firsts.setdefault(self._entries.naming.prefix(key[depth : depth + 1]), key[depth])
         found = {first: self.get_subdict((first,)) for first in firsts.values()}
         if len(found) < len(firsts):
             raise ValueError(
