@@ -665,3 +665,25 @@ def test_memory_does_not_take_what_was_read_before_a_change(tmp_path, verb):
         reader.join()
     assert f(1).age == "new"
     assert f(1).age == "new"
+
+
+class Picky(Exception):
+    """Pickles, and can't be rebuilt."""
+
+    def __init__(self, code, text):
+        super().__init__(text)
+
+
+@pytest.mark.parametrize("memory", [None, "64 MiB"])
+def test_what_can_not_be_rebuilt_is_computed_again(tmp_path, memory):
+    @persistent_memoize(tmp_path, cache_exceptions=Picky, memory=memory)
+    def f(x):
+        raise Picky(7, "no")
+
+    for warns in (False, True, True):
+        with (
+            pytest.warns(PersicacheWarning, match="can't be rebuilt") if warns else contextlib.nullcontext()
+        ):
+            with pytest.raises(Picky, match="no"):
+                f(1)
+    assert f.stats().hits == 0

@@ -298,21 +298,27 @@ class Memoized(Generic[P, R]):
             where = calls.locate(args, kwargs)
             key = where.text
         held = results.recall(key)
-        if held is not None:
-            return self._hit(held), held.where, key
+        if held is not None and (outcome := self._hit(held)) is not None:
+            return outcome, held.where, key
         return None, where or calls.locate(args, kwargs), key
 
-    def _hit(self, held: Held) -> Outcome:
+    def _hit(self, held: Held) -> Outcome | None:
+        try:
+            value = self._results.value_of(held)
+        except (CorruptEntry, UnloadableValue):
+            # A class that can't be rebuilt: the store has the same, and what is wrong is said there.
+            self._results.forget_held(held.where)
+            return None
         self._counters.hit(held.where.text, held.cost_seconds, held.nbytes)
-        return _new(Outcome, (self._results.value_of(held), None, 0.0))
+        return _new(Outcome, (value, None, 0.0))
 
     def at_hand(
         self, ref: Ref[Any], read: Read | None = None, *, is_missing: bool = False
     ) -> tuple[Outcome | None, Expectation | Version]:
         """Return what memory or the store has, or what was read from there before."""
         held = self._results.recall(ref.key)
-        if held is not None:
-            return self._hit(held), ABSENT
+        if held is not None and (outcome := self._hit(held)) is not None:
+            return outcome, ABSENT
         if is_missing:
             return None, ABSENT
         return self._look_up(ref.where, ref.key, read)
