@@ -77,6 +77,7 @@ class PersiStore(Store):
     ) -> None:
         super().__init__(read_only=read_only)
         self._is_own = not isinstance(place, MutableMapping)
+        self._is_elsewhere = False
         if isinstance(place, MutableMapping):
             if options:
                 raise TypeError(f"options are for a URL, not for a mapping that is open: {sorted(options)}")
@@ -93,12 +94,10 @@ class PersiStore(Store):
         return {**self.__dict__, "_process": (_LINEAGE, os.getpid())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        process = state.pop("_process")
+        is_here = state.pop("_process") == (_LINEAGE, os.getpid())
         self.__dict__.update(state)
-        if "memory://" in self._url and process != (_LINEAGE, os.getpid()):
-            raise ValueError(
-                f"{self!r} lies in the memory of another process; use a directory, or s3://, to share it"
-            )
+        # Not raised now: what can't be unpickled takes a dask worker down, and the next one.
+        self._is_elsewhere = "memory://" in self._url and not is_here
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PersiStore) or self.read_only != other.read_only:
@@ -173,7 +172,14 @@ class PersiStore(Store):
         with contextlib.suppress(KeyError):
             del self._mapping[self._key(key)]
 
+    def _check_here(self) -> None:
+        if self._is_elsewhere:
+            raise ValueError(
+                f"{self!r} lies in the memory of another process; use a directory, or s3://, to share it"
+            )
+
     def _key(self, name: str) -> str | tuple[str, ...]:
+        self._check_here()
         if not isinstance(name, str):
             raise TypeError(f"zarr's keys are str, not {name!r}")
         return key_of(name) if isinstance(self._mapping, PersiDict) else name
@@ -190,7 +196,8 @@ class PersiStore(Store):
             raise TypeError(f"{name!r} in {self!r} is of type {kind}: not bytes, and not of zarr") from None
 
     def _names(self, prefix: str) -> Iterator[str]:
-        """Yield the names that begin with `prefix`."""
+        """Return the names that begin with `prefix`."""
+        self._check_here()
         keys: Iterable[Any] = self._mapping
         folder: tuple[str, ...] = ()
         if isinstance(self._mapping, PersiDict):
