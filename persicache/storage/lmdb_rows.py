@@ -1,7 +1,10 @@
 """The rows of an LMDB environment as other programs keep them: `LmdbRows`."""
 
+# ruff: noqa: PTH106, PTH108, PTH118 - plain os calls, as in folders
+
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -165,6 +168,15 @@ class LmdbRows:
     def close(self) -> None:
         """Give back what is open; it is opened again when it is used."""
         self._session.close()
+
+    def destroy(self) -> None:
+        """Remove the environment with all of its tables; other files in its folder stay."""
+        self.close()
+        for name in ("data.mdb", "lock.mdb"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.path, name))
+        with contextlib.suppress(OSError):  # it is gone, or holds something else
+            os.rmdir(self.path)
 
 
 def is_table_record(value: bytes) -> bool:
