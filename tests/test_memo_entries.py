@@ -58,12 +58,13 @@ def test_an_entry_tells_of_itself(store):
     assert [info.hits for info in sorted(f.entries(), key=lambda info: info.hits)] == [0, 2]
 
 
-def test_a_hit_is_the_last_use(store):
+@pytest.mark.parametrize("verb", ["__call__", "lookup"])
+def test_a_hit_is_the_last_use(store, verb):
     f = store()(area)
     f(3)
     (info,) = f.entries()
     first = info.last_use
-    f(3)
+    getattr(f, verb)(3)
     (info,) = f.entries()
     assert info.last_use > max(first, info.created)
 

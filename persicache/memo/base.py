@@ -168,11 +168,13 @@ class Memoized(Generic[P, R]):
         KeyError
             If there is none, or none that is fresh; nothing is computed.
         """
+        where = self._where(args, kwargs)
         try:
-            value = self._results.load(self._where(args, kwargs)).value
+            found = self._results.load(where)
         except BlobNotFound:
             raise KeyError(f"{self._label} has no stored result for this call") from None
-        return self._unwrapped(Outcome(value, None, 0.0))  # type: ignore[no-any-return]
+        self._counters.hit(where.text, found.cost_seconds, found.nbytes)
+        return self._unwrapped(Outcome(found.value, None, 0.0))  # type: ignore[no-any-return]
 
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Return whether this call has a stored result that is fresh, without loading it if it can."""
