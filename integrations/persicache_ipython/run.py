@@ -1,0 +1,269 @@
+"""One run of a cell: what it read, what it made, and how that comes back: `Run`."""
+
+from __future__ import annotations
+
+import ast
+import time
+import types
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from persicache import UndigestibleValue, digest
+from persicache_ipython.cell import Cell, CellNotSupported
+from persicache_ipython.outputs import Outputs
+
+__all__ = ["Made", "NotKept", "Run"]
+
+#: Values that are told by themselves; of all others the digest counts.
+_ATOMS: Final = (bool, int, float, type(None))
+_MOST_CHARACTERS: Final = 100
+_CODE: Final = (types.FunctionType, type, types.ModuleType)
+
+
+class NotKept(Exception):
+    """The cell ran, and nothing of it can be kept."""
+
+
+class Made(NamedTuple):
+    """What a cell made.
+
+    Attributes
+    ----------
+    values : dict of str to object
+        The variables.
+    same : dict of str to str
+        Variables that are the same object as another one.
+    deleted : list of str
+        Variables that the cell deleted.
+    not_kept : dict of str to str
+        Variables that can't be kept, and why.
+    seconds : float
+        How long it took.
+    """
+
+    values: dict[str, Any]
+    same: dict[str, str]
+    deleted: list[str]
+    not_kept: dict[str, str]
+    seconds: float
+
+
+class Run:
+    """A run of a cell in a shell.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell.
+    shell : IPython.core.interactiveshell.InteractiveShell
+        Where it runs.
+    names : tuple of str
+        The variables to keep; all that it makes if there are none.
+    ignored : frozenset of str
+        What it reads, and doesn't count.
+
+    Attributes
+    ----------
+    counting : list of str
+        The names of the variables that it reads, whether they are bound or not.
+    inputs : dict of str to object
+        What these are, each as a value that is told in a line.
+    result : object
+        The value of the last line.
+    made : Made or None
+        What the cell made, None before it ran.
+    error : BaseException or None
+        What the cell raised.
+
+    Raises
+    ------
+    CellNotSupported
+        If something that it reads has no digest.
+    """
+
+    def __init__(self, cell: Cell, shell: Any, *, names: tuple[str, ...], ignored: frozenset[str]) -> None:
+        self.cell = cell
+        self.shell = shell
+        self.space: dict[str, Any] = shell.user_ns
+        self.outputs = Outputs()
+        self.result: Any = None
+        self.made: Made | None = None
+        self.error: BaseException | None = None
+        self._bound = _Bound(self.space)
+        self._names = names
+        counting = cell.inputs(self.space) - ignored
+        self.counting = sorted(counting)
+        self._read = {name: self.space[name] for name in self.counting if name in self.space}
+        self.inputs = {name: _told(value, name) for name, value in self._read.items()}
+        self.code_digest = cell.code_digest(self.space, counting | (ignored & cell.reads))
+
+    @property
+    def keeps(self) -> list[str]:
+        """The variables that will be kept, as far as the code tells."""
+        return sorted(self._names or self.cell.values)
+
+    def execute(self) -> Made:
+        """Run the code, and look at what came of it.
+
+        Raises
+        ------
+        NotKept
+            If it can't be kept.
+        BaseException
+            What the cell raises.
+        """
+        before = dict(self.space)
+        start = time.perf_counter()
+        try:
+            with self.outputs.noting(self.shell):
+                self._execute()
+        except BaseException as error:
+            self.error = error
+            raise
+        seconds = time.perf_counter() - start
+        self._note_result()
+        self.made = self._look(before, seconds)
+        return self.made
+
+    def _note_result(self) -> None:
+        """Note the value of the last line, which the shell is going to display."""
+        if self.result is None or self.cell.is_quiet:
+            return
+        is_live = hasattr(type(self.result), "_ipython_display_")
+        data, metadata = ({}, {}) if is_live else self.shell.display_formatter.format(self.result)
+        self.outputs.display(data, metadata, is_live=is_live)
+
+    def _execute(self) -> None:
+        compiled, filename = self.shell.compile, self.cell.filename
+        *body, end = self.cell.tree.body or [ast.Pass()]
+        last = ast.Expression(end.value) if isinstance(end, ast.Expr) else None
+        if last is None:
+            body = self.cell.tree.body
+        unsure = self.cell.values - self.cell.always - self._read.keys()
+        # Only where it matters: what a loop of the cell assigns takes longer.
+        local = self._bound if unsure & self.space.keys() else self.space
+        code = compiled(ast.Module(body, []), filename, "exec")
+        exec(code, self.space, local)  # noqa: S102 - a person's own cell
+        if last is not None:
+            code = compiled(last, filename, "eval")
+            self.result = eval(code, self.space, local)  # noqa: S307 - the same
+
+    def _look(self, before: Mapping[str, Any], seconds: float) -> Made:
+        space, cell = self.space, self.cell
+        changed = self._changed_in_place()
+        sure = cell.always | self._bound.names | self._read.keys()
+        made = changed | {
+            name for name in cell.values & space.keys() if name in sure or _is_new(name, space, before)
+        }
+        # What functions have set by `global` is not in the code of the cell.
+        made |= {
+            name
+            for name in space.keys() - cell.binds
+            if not name.startswith("_") and _is_new(name, space, before)
+        }
+        not_kept = {}
+        if self._names:
+            not_kept = {name: "the cell hasn't made it" for name in self._names if name not in space}
+            made &= set(self._names)
+        self._check(changed, made, before)
+        values, same = dict[str, Any](), dict[str, str]()
+        known = {id(value): name for name, value in self._read.items() if space.get(name) is value}
+        for name in sorted(made):
+            value = space[name]
+            other = known.setdefault(id(value), name)
+            if other != name:
+                same[name] = other
+            elif self._is_own_code(value):
+                not_kept[name] = (
+                    "its code is of this notebook: define it by def or class, by nothing else here"
+                )
+            else:
+                values[name] = value
+        gone = {name for name in cell.binds - space.keys() if name in before or name in cell.deletes}
+        return Made(values, same, sorted(gone), not_kept, seconds)
+
+    def _is_own_code(self, value: Any) -> bool:
+        """Return whether this is a function or class whose code looks up the notebook's variables."""
+        if isinstance(value, types.FunctionType):
+            return value.__globals__ is self.space
+        return isinstance(value, type) and value.__module__ == self.space.get("__name__")
+
+    def _changed_in_place(self) -> set[str]:
+        """Return the variables that the cell has read, not set, and changed all the same."""
+        return {
+            name
+            for name, value in self._read.items()
+            if self.space.get(name) is value
+            and type(value) not in _ATOMS
+            and not _is_told(self.inputs[name], value)
+        }
+
+    def _check(self, changed: set[str], kept: set[str], before: Mapping[str, Any]) -> None:
+        for name in sorted(changed):
+            value = before[name]
+            if isinstance(value, _CODE):
+                raise NotKept(f"it changes what {name} uses")
+            if name not in kept:
+                raise NotKept(f"it changes {name} in place: keep that too, or change a copy")
+            others = [other for other, each in before.items() if each is value and other != name]
+            others = [other for other in others if not other.startswith("_")]
+            if others:
+                raise NotKept(
+                    f"it changes {name} in place, which is also {', '.join(others)}: change a copy"
+                )
+
+    def prepare(self) -> None:
+        """Run the definitions again, which the values may need."""
+        code = self.shell.compile(ast.Module(self.cell.definitions, []), self.cell.filename, "exec")
+        exec(code, self.space)  # noqa: S102 - a person's own cell
+
+    def restore(self, made: Made) -> None:
+        """Give the variables the values that they had after the cell."""
+        self.space.update(made.values)
+        for name, other in made.same.items():
+            self.space[name] = self.space[other]
+        for name in made.deleted:
+            self.space.pop(name, None)
+
+
+class _Bound(dict[str, Any]):
+    """The variables of the shell, as a cell's code sees them, that note which it binds."""
+
+    def __init__(self, space: dict[str, Any]) -> None:
+        super().__init__()
+        self._space = space
+        self.names: set[str] = set()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.names.add(name)
+        self._space[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._space[name]
+
+
+def _is_new(name: str, space: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    return name not in before or space[name] is not before[name]
+
+
+def _told(value: Any, name: str) -> Any:
+    """Return what stands for a value in a key, in a line."""
+    if type(value) in _ATOMS:
+        return value
+    if type(value) is str and len(value) < _MOST_CHARACTERS and not value.startswith("<"):
+        return value
+    try:
+        found = digest(value, path=name)
+    except UndigestibleValue as error:
+        raise CellNotSupported(
+            f"it reads {error.path}, a {error.kind}, which can't be digested: {error.reason}; if the "
+            f"results don't depend on it, give --ignore {name}"
+        ) from error
+    return f"<{type(value).__name__} {found.hex()[:32]}>"
+
+
+def _is_told(told: Any, value: Any) -> bool:
+    try:
+        return bool(_told(value, "value") == told)
+    except CellNotSupported:
+        return False
