@@ -80,6 +80,9 @@ class SpillDict(MutableMapping[Any, V]):
         Called with a key before its value is read from disk.
     on_overflow : callable, optional
         Called before values leave memory, with the bytes of the one that there is no room for.
+    on_evict : callable, optional
+        Called with a key and its value before that leaves memory. If it returns True the value is
+        stored, though it was before: somebody has changed it in place.
 
     Raises
     ------
@@ -147,11 +150,12 @@ class SpillDict(MutableMapping[Any, V]):
         on_return: OnReturn = "view",
         on_miss: Callable[[Any], object] | None = None,
         on_overflow: Callable[[int], object] | None = None,
+        on_evict: Callable[[Any, V], object] | None = None,
     ) -> None:
         if on_return not in get_args(OnReturn):
             raise ValueError(f"on_return must be one of {get_args(OnReturn)}, not {on_return!r}")
         check_function("weigh", weigh)
-        for option, hook in (("on_miss", on_miss), ("on_overflow", on_overflow)):
+        for option, hook in (("on_miss", on_miss), ("on_overflow", on_overflow), ("on_evict", on_evict)):
             if hook is not None:
                 check_function(option, hook)
         self._room = Room(parse_budget(available_memory), policy)
@@ -159,6 +163,7 @@ class SpillDict(MutableMapping[Any, V]):
         self._hands_out_copies = on_return == "copy"
         self._on_miss = on_miss
         self._on_overflow = on_overflow
+        self._on_evict = on_evict
         self._lock = ForkLock(self._repair)
         self._pid = os.getpid()
         # Keys whose copies are being read, written or removed, outside the lock, and by which thread.
@@ -482,6 +487,23 @@ class SpillDict(MutableMapping[Any, V]):
                 advance(weight)
         self._place.flush()
 
+    def refresh(self) -> None:
+        """See which keys others have stored in a given place since, or removed from it.
+
+        What is in memory stays as it is, but for what was stored before and is gone.
+        """
+        if not isinstance(self._place, GivenPlace):
+            return
+        with self._lock:
+            # Race: what this one is just storing or removing must not be taken for others' doing.
+            items = self._settled_items()
+            found = self._place.copies()
+            for item in [item for key, item in items.items() if item.is_clean and key not in found]:
+                self._drop(item)
+            for key, copy in found.items():
+                if key not in items:
+                    items[key] = Item(key, copy=copy, is_clean=True)
+
     def close(self) -> None:
         """Store what a given place doesn't hold yet, or remove the private one; and forget all.
 
@@ -622,6 +644,7 @@ class SpillDict(MutableMapping[Any, V]):
         with self._ending(key):
             if not self._place.is_private and key in self._items:
                 new.copy = self._items[key].copy
+            self._ask_before_evicting(new)
             failure = self._write(new)
             with self._lock:
                 if failure is None:
@@ -757,6 +780,7 @@ class SpillDict(MutableMapping[Any, V]):
         """Let the value of an item that was sent out leave memory, once it is stored."""
         with self._ending(item.key):
             try:
+                self._ask_before_evicting(item)
                 # Crash, full disk: the value leaves memory only once it is stored.
                 failure = None if item.is_clean else self._write(item)
                 if failure is not None:
@@ -773,6 +797,14 @@ class SpillDict(MutableMapping[Any, V]):
         if not is_current:
             self._discard(item.key, item.copy)  # Race: as above
         self._trimmer.freed(item.weight)
+
+    def _ask_before_evicting(self, item: Item) -> None:
+        if self._on_evict is None or not self._on_evict(item.key, item.value) or not item.is_clean:
+            return
+        item.is_clean = False
+        if self._place.is_private:  # where each copy has a file of its own
+            outdated, item.copy = item.copy, None
+            self._discard(item.key, outdated)
 
     def _read(self, key: Hashable, item: Item) -> tuple[Any, bool]:
         """Return what the copy of an item holds, and whether the item is still that of the key."""
