@@ -844,7 +844,7 @@ def test_every_so_many_writes_count_though_they_are_of_one_name(url):
         assert content(other, "a") == b"2"
 
 
-@pytest.mark.parametrize("make", ["flush", "close", "scan", "batch", "condition"])
+@pytest.mark.parametrize("make", ["flush", "close", "batch", "condition"])
 def test_what_makes_waiting_writes(make, url):
     with opened(url, commit_every=100) as storage, opened(url) as other:
         version = storage.write("a", [b"1"])
@@ -852,8 +852,6 @@ def test_what_makes_waiting_writes(make, url):
             storage.flush()
         elif make == "close":
             storage.close()
-        elif make == "scan":
-            assert names(storage) == ["a"]
         elif make == "batch":
             storage.write_many({"b": [b"2"]})
         else:
@@ -861,6 +859,18 @@ def test_what_makes_waiting_writes(make, url):
                 storage.write("a", [b"2"], expect=ABSENT)
             storage.write("a", [b"1"], expect=version)
         assert content(other, "a") == b"1"
+
+
+def test_a_listing_tells_of_what_waits_and_writes_nothing(url):
+    with opened(url, commit_every=100) as storage, opened(url) as other:
+        other.write("a", [b"one"])
+        other.write("b", [b"two"])
+        storage.write("b", [b"other"])
+        storage.write("c", [b"three"])
+        storage.remove("a")
+        assert {info.name: info.nbytes for info in storage.scan()} == {"b": 5, "c": 5}
+        assert names(storage, "d/") == []
+        assert names(other) == ["a", "b"]
 
 
 EXITS = {

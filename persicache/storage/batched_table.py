@@ -65,7 +65,7 @@ class BatchedTable:
             return self._table.stat(name)
         if change.chunks is None:
             return None
-        return RowInfo(name, len(joined(change)), change.version, change.modified)
+        return _info(name, change)
 
     def put(self, name: str, change: Change, *, expect: Expectation | Version = ANY) -> None:
         if expect is not ANY:
@@ -95,8 +95,18 @@ class BatchedTable:
             self._table.apply(changes)
 
     def scan(self, prefix: str = "") -> Iterator[RowInfo]:
-        self.flush()
-        yield from self._table.scan(prefix)
+        with self._lock:
+            waiting = dict(self._waiting)
+        # Race: what is written meanwhile is found in the table too, and told of once.
+        for info in self._table.scan(prefix):
+            change = waiting.pop(info.name, None)
+            if change is None:
+                yield info
+            elif change.chunks is not None:
+                yield _info(info.name, change)
+        for name, change in waiting.items():
+            if change.chunks is not None and name.startswith(prefix):
+                yield _info(name, change)
 
     def is_private(self) -> bool:
         return self._table.is_private()
@@ -139,3 +149,7 @@ class BatchedTable:
                 else:
                     self._waiting[name] = before
                 raise
+
+
+def _info(name: str, change: Change) -> RowInfo:
+    return RowInfo(name, len(joined(change)), change.version, change.modified)
