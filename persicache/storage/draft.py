@@ -60,6 +60,8 @@ class Draft:
         Whether it has no name until it is linked; then it can't replace anything. That takes a
         third less time than a name to be changed, and whoever is killed leaves nothing behind.
         Not every filesystem can; look at `HAS_NAMELESS` before.
+    suffix : str, default ""
+        What its name ends in, for whoever fills it by its path and goes by the extension.
 
     Examples
     --------
@@ -75,7 +77,13 @@ class Draft:
     __slots__ = ("_durable", "_fd", "_folder_fd", "_path")
 
     def __init__(
-        self, directory: str, *, durable: bool, fd: int | None = None, nameless: bool = False
+        self,
+        directory: str,
+        *,
+        durable: bool,
+        fd: int | None = None,
+        nameless: bool = False,
+        suffix: str = "",
     ) -> None:
         self._durable = durable
         self._folder_fd = fd
@@ -83,7 +91,7 @@ class Draft:
         if nameless:
             path, flags = directory or ".", _NAMELESS
         else:
-            path = draft_name() if fd is not None else f"{directory}/{draft_name()}"
+            path = (draft_name() if fd is not None else f"{directory}/{draft_name()}") + suffix
             flags = _CREATE
         if fd is None:
             self._fd = _open_making(path, flags, directory, durable=durable)
@@ -107,6 +115,12 @@ class Draft:
                     self._unlink(self._path)
         finally:
             os.close(self._fd)
+
+    @property
+    def path(self) -> str:
+        """Where it is, for a library that writes files of its own; `fill` with nothing ends that."""
+        assert self._path is not None
+        return self._path
 
     def fill(self, chunks: Sequence[Buffer]) -> None:
         """Write `chunks`, one after the other, as far towards the disk as `durable` asks."""
