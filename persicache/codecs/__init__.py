@@ -4,6 +4,8 @@ from persicache.codecs.codec import Bytes, Codec, Decoded, Metadata, Owner, Sour
 from persicache.codecs.entry import EntryCodec, SigningKey, Verify
 from persicache.codecs.formats import codec_for
 from persicache.codecs.hashing import hasher
+from persicache.codecs.joblib_format import joblib_format
+from persicache.codecs.jsonpickle_format import jsonpickle_format
 from persicache.codecs.pickled import PicklingError, dump_object, load_object
 from persicache.codecs.plain import FORMATS, PlainCodec, PlainFormat, file_format
 from persicache.codecs.trust import Trust
@@ -29,5 +31,7 @@ __all__ = [
     "dump_object",
     "file_format",
     "hasher",
+    "joblib_format",
+    "jsonpickle_format",
     "load_object",
 ]

@@ -24,7 +24,7 @@ from numpy.lib import format as npy
 from persicache.codecs import arrays, pickled
 from persicache.codecs.buffer import Buffer
 from persicache.codecs.codec import Decoded, Metadata, Owner, Source
-from persicache.codecs.trust import Trust
+from persicache.codecs.trust import NeedsCode, Trust
 from persicache.errors import (
     CorruptEntry,
     MissingDependency,
@@ -51,12 +51,16 @@ class PlainFormat:
         From the bytes of a file to its value; raises anything if it can't.
     runs_code : bool, default False
         Whether loading runs code that the file chooses, so that the trust rule holds for it.
+    load_plain : callable, optional
+        For a format whose loading does: as `load`, but without; NeedsCode if that can't be. What it
+        loads is stored, and loaded, where the trust rule forbids the rest.
     """
 
     extension: str
     dump: Callable[[Any], Sequence[Buffer]]
     load: Callable[[Buffer], Any]
     runs_code: bool = False
+    load_plain: Callable[[Buffer], Any] | None = None
 
 
 class PlainCodec:
@@ -96,24 +100,42 @@ class PlainCodec:
         cost_seconds: float | None = None,  # noqa: ARG002 - a plain file has no room for it
         extra: Mapping[str, Any] | None = None,  # noqa: ARG002 - a plain file has no room for it
     ) -> Sequence[Buffer]:
-        if self._plain.runs_code and not self._trust.can_store(is_private=is_private):
+        is_trusted = not self._plain.runs_code or self._trust.can_store(is_private=is_private)
+        if not is_trusted and self._plain.load_plain is None:
             raise UntrustedPickle(key=owner.key, place=owner.place, reason="its format is pickle")
         try:
-            return self._plain.dump(value)
+            chunks = self._plain.dump(value)
+            if not is_trusted and self._plain.load_plain is not None:
+                self._plain.load_plain(b"".join(chunks))
         except MissingDependency:
             raise
+        except NeedsCode as error:
+            if is_trusted:
+                raise UnencodableValue(key=owner.key, reason=str(error)) from None
+            raise UntrustedPickle(key=owner.key, place=owner.place, reason=str(error)) from None
         except Exception as error:
             raise UnencodableValue(key=owner.key, reason=f"{type(error).__name__}: {error}") from error
+        return chunks
 
     def decode(self, source: Source, owner: Owner) -> Decoded:
+        load = self._plain.load
         if self._plain.runs_code:
-            self._trust.check_load(
-                is_private=source.is_private, is_signed=False, key=owner.key, place=owner.place
-            )
+            try:
+                self._trust.check_load(
+                    is_private=source.is_private, is_signed=False, key=owner.key, place=owner.place
+                )
+            except UntrustedPickle:
+                if self._plain.load_plain is None:
+                    raise
+                load = self._plain.load_plain
         try:
-            return Decoded(self._plain.load(source.buffer), math.nan)
+            return Decoded(load(source.buffer), math.nan)
         except MissingDependency:
             raise
+        except NeedsCode as error:
+            if self._plain.runs_code:
+                raise UntrustedPickle(key=owner.key, place=owner.place, reason=str(error)) from None
+            raise UnloadableValue(key=owner.key, place=owner.place, reason=str(error)) from None
         except (AttributeError, ImportError) as error:
             raise UnloadableValue(
                 key=owner.key, place=owner.place, reason=f"{type(error).__name__}: {error}"

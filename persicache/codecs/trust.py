@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from persicache.errors import UntrustedPickle
 
-__all__ = ["Trust"]
+__all__ = ["NeedsCode", "Trust"]
+
+
+class NeedsCode(Exception):
+    """Only code that a file chooses could rebuild the value in it."""
 
 
 @dataclass(frozen=True)
