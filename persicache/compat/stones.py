@@ -25,7 +25,7 @@ from typing import Any, Final
 from persicache.codecs import Bytes, Owner, PlainCodec, PlainFormat
 from persicache.compat.stones_rows import MemoryRows
 from persicache.compat.stones_serializers import decode_pickle, serializers
-from persicache.storage import LmdbRows
+from persicache.storage.lmdb_rows import LmdbRows
 
 __all__ = ["BaseStore", "EncoderException", "LmdbStore", "MemoryStore", "serializers", "stone"]
 

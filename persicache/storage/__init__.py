@@ -18,10 +18,10 @@ from persicache.storage.contents import MAP_FROM_NBYTES
 from persicache.storage.identity import place_identity
 from persicache.storage.lease import Lease, Leases
 from persicache.storage.lease_open import open_leases
-from persicache.storage.lmdb_rows import LmdbRows
 from persicache.storage.names import check_name
 from persicache.storage.null import NullStorage
 from persicache.storage.open import open_storage
+from persicache.storage.private_file import is_private_file
 
 __all__ = [
     "ABSENT",
@@ -36,12 +36,12 @@ __all__ = [
     "LateHead",
     "Lease",
     "Leases",
-    "LmdbRows",
     "LoadedBlob",
     "NullStorage",
     "Storage",
     "Version",
     "check_name",
+    "is_private_file",
     "open_leases",
     "open_storage",
     "place_identity",
