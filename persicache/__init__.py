@@ -50,7 +50,7 @@ from persicache.mappings import (
     nbytes,
 )
 from persicache.mappings import PersiDict as open  # noqa: A004 - persicache.open("s3://...") reads well
-from persicache.memo import MemoizedFunction, Ref, Stats, persistent_memoize
+from persicache.memo import MemoizedFunction, Ref, Stats, persistent_memoize, total_stats
 
 __all__ = [
     "ALWAYS_RETRIEVE",
@@ -102,4 +102,5 @@ __all__ = [
     "open",
     "persistent_memoize",
     "register_digest",
+    "total_stats",
 ]

@@ -6,7 +6,7 @@ from persicache.memo.explain import Explanation
 from persicache.memo.memoize import default_store, persistent_memoize
 from persicache.memo.memoized import MemoizedFunction
 from persicache.memo.ref import Ref
-from persicache.memo.stats import Stats
+from persicache.memo.stats import Stats, total_stats
 
 __all__ = [
     "Difference",
@@ -17,4 +17,5 @@ __all__ = [
     "Stats",
     "default_store",
     "persistent_memoize",
+    "total_stats",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 
 from persicache.memo.usage import Use
 
-__all__ = ["Counters", "Log", "Stats"]
+__all__ = ["Counters", "Log", "Stats", "total_stats"]
 
 #: So many hits are noted before they are added up,
 MOST_NOTED: Final = 4096
@@ -76,7 +77,7 @@ class Counters:
         self._clock = clock
         self._stats = Stats()
         self.begin()
-        _all.add(self)
+        _total.join(self)
 
     def hit(self, text: str, cost_seconds: float, nbytes: int = 0) -> None:
         """Count a hit of the entry `text`, whose value took so long to compute, NaN if unknown."""
@@ -90,15 +91,16 @@ class Counters:
     def miss(self, seconds: float) -> None:
         """Count a miss that took so long to compute."""
         with self._lock:
-            old = self._stats
-            self._stats = old._replace(
-                misses=old.misses + 1, seconds_computing=old.seconds_computing + seconds
-            )
+            self._add(Stats(misses=1, seconds_computing=seconds))
 
     def error(self) -> None:
         """Count trouble with the store."""
         with self._lock:
-            self._stats = self._stats._replace(errors=self._stats.errors + 1)
+            self._add(Stats(errors=1))
+
+    def _add(self, more: Stats) -> None:
+        self._stats = _sum(self._stats, more)
+        _total.add(more)
 
     def stats(self) -> Stats:
         """Add up what was noted, and return the counts."""
@@ -120,12 +122,7 @@ class Counters:
             seconds = sum(costs)
             if math.isnan(seconds):
                 seconds = sum(cost for cost in costs if not math.isnan(cost))
-            old = self._stats
-            self._stats = old._replace(
-                hits=old.hits + n_hits,
-                seconds_saved=old.seconds_saved + seconds,
-                nbytes_saved=old.nbytes_saved + sum(sizes),
-            )
+            self._add(Stats(hits=n_hits, seconds_saved=seconds, nbytes_saved=sum(sizes)))
         if self._log is not None:
             latest = dict(zip(texts, zip(times, costs, strict=True), strict=True))
             uses = {text: Use(hits, *latest[text]) for text, hits in Counter(texts).items()}
@@ -139,12 +136,62 @@ class Counters:
         self._due = 0.0  # the first hit is told at once
 
 
-_all: Final[weakref.WeakSet[Counters]] = weakref.WeakSet()
+class _Total:
+    """What all counters of this process have counted, those that are gone included."""
+
+    def __init__(self) -> None:
+        self._counters: weakref.WeakSet[Counters] = weakref.WeakSet()
+        self.begin()
+
+    def begin(self) -> None:
+        self._lock = threading.Lock()
+        self._stats = Stats()
+
+    def join(self, counters: Counters) -> None:
+        with self._lock:
+            self._counters.add(counters)
+
+    def add(self, more: Stats) -> None:
+        with self._lock:
+            self._stats = _sum(self._stats, more)
+
+    def stats(self) -> Stats:
+        with self._lock:
+            counters = list(self._counters)
+        for each in counters:
+            each.settle()
+        return self._stats
+
+    def after_fork(self) -> None:
+        self.begin()
+        for each in list(self._counters):
+            each.begin()
 
 
-def _after_fork() -> None:
-    for counters in list(_all):
-        counters.begin()
+_total: Final = _Total()
+
+os.register_at_fork(after_in_child=_total.after_fork)
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def total_stats() -> Stats:
+    """Return what all memoized functions did together, in this process.
+
+    Examples
+    --------
+    >>> from persicache import persistent_memoize, total_stats
+    >>> before = total_stats()
+    >>> @persistent_memoize("memory://doc-total-stats")
+    ... def double(x):
+    ...     return 2 * x
+    >>> double(4), double(4)
+    (8, 8)
+    >>> after = total_stats()
+    >>> after.hits - before.hits, after.misses - before.misses
+    (1, 1)
+    >>> double.clear()
+    """
+    return _total.stats()
+
+
+def _sum(one: Stats, other: Stats) -> Stats:
+    return Stats(*map(operator.add, one, other))
