@@ -32,8 +32,9 @@ _LIBRARY_PLACES: Final = tuple(
 # Of another Python, of the user, or on the path by hand.
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 
-# Our own modules are a library, also where they lie in a working copy.
-_OURS: Final = f"{Path(__file__).resolve().parent.parent}{os.sep}"
+# Our own modules are a library, also where they lie in a working copy, the integrations beside them.
+_HERE: Final = Path(__file__).resolve().parent.parent
+_OURS: Final = (f"{_HERE}{os.sep}", str(_HERE.parent / "integrations" / "persicache_"))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -49,7 +50,7 @@ def is_user_file(filename: str) -> bool:
         # Typed, generated or notebook code has no file; what is frozen is Python's.
         return not filename.startswith("<frozen ")
     path = os.path.realpath(filename)
-    return not path.startswith((*_LIBRARY_PLACES, _OURS)) and _INSTALLED.isdisjoint(Path(path).parts)
+    return not path.startswith((*_LIBRARY_PLACES, *_OURS)) and _INSTALLED.isdisjoint(Path(path).parts)
 
 
 def is_user_module(name: str) -> bool:
