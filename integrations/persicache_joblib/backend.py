@@ -110,7 +110,7 @@ class PersicacheBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[mi
         key = _key(call_id)
         try:
             self._results.put(key, value, about=_printable(metadata))
-        except PersicacheError as error:
+        except (PersicacheError, TypeError) as error:
             _warn(f"a result of {key[0]} isn't kept: {error}")
             return False
         self._uses.note(key)
@@ -230,7 +230,7 @@ class PersicacheBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[mi
                 raise BackendError(
                     place=state["location"],
                     action=f"open the results without {' and '.join(missing)}",
-                    cause="they aren't pickled; call persicache_joblib.register(...) with them in this process",
+                    cause="they aren't pickled; call persicache_joblib.register(...) with them here",
                 )
         location = secret.pop("location", state["location"])
         self.configure(location, state["verbose"], {**state["options"], **secret})

@@ -6,8 +6,9 @@ import functools
 import os
 import sys
 import time
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from joblib import hashing
 from joblib.func_inspect import filter_args, format_signature
@@ -17,6 +18,10 @@ from persicache import Fingerprint, UndigestibleValue, digest, fingerprint
 from persicache_joblib.options import check_mmap_mode
 
 __all__ = ["AsyncPersistentFunc", "PersistentFunc", "adopt"]
+
+
+#: The object whose method is called.
+_digested: Final[ContextVar[Any]] = ContextVar("persicache_joblib_digested", default=None)
 
 
 class _Persistent(MemorizedFunc):  # type: ignore[misc]  # joblib isn't typed
@@ -32,7 +37,9 @@ class _Persistent(MemorizedFunc):  # type: ignore[misc]  # joblib isn't typed
         """The function's name and the digest of its code, as it is now."""
         code: Fingerprint | None = self.__dict__.get("_code")
         if code is None or not code.is_current():
-            code = self.__dict__["_code"] = fingerprint(self.func)
+            # The object of a method is an argument.
+            function: Any = getattr(self.func, "__func__", self.func)
+            code = self.__dict__["_code"] = fingerprint(function)
         return f"{self.__dict__['func_id']}/{code.digest.hex()}"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -42,15 +49,21 @@ class _Persistent(MemorizedFunc):  # type: ignore[misc]  # joblib isn't typed
 
     def __persicache_code__(self) -> tuple[Any, ...]:
         """Return what another function depends on that calls this one."""
-        return self.func, tuple(self.ignore)
+        owner = getattr(self.func, "__self__", None)
+        # An object whose method was decorated holds what holds the object.
+        function = self.func.__func__ if owner is not None and owner is _digested.get() else self.func
+        return function, tuple(self.ignore)
 
     def _get_args_id(self, *args: Any, **kwargs: Any) -> str:
         named = filter_args(self.func, self.ignore, args, kwargs)
+        token = _digested.set(getattr(self.func, "__self__", None))
         try:
             return digest(dict(named), path="the arguments").hex()
         except UndigestibleValue:  # as long as joblib can: another length, so never the same
             found: str = hashing.hash(named, coerce_mmap=self.mmap_mode is not None)
             return found
+        finally:
+            _digested.reset(token)
 
     def _is_in_cache_and_valid(self, call_id: tuple[str, str]) -> bool:
         return self._is_valid(call_id, self.store_backend.about(call_id))

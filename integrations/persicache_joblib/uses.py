@@ -7,6 +7,7 @@ import os
 import random
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Collection, Iterable
 from multiprocessing.util import Finalize
 from typing import Any, Final, TypeAlias
@@ -58,6 +59,7 @@ class Uses:
         self._clock = clock
         self._draw = draw
         self._begin()
+        _of_this_process.add(self)
 
     def _begin(self) -> None:
         self._pid = os.getpid()
@@ -94,7 +96,9 @@ class Uses:
 
     def load(self) -> dict[ResultKey, float]:
         """Return when each result was used last, as far as that was written down."""
-        self.flush()
+        for uses in list(_of_this_process):
+            if uses._notes.url == self._notes.url:  # noqa: SLF001 - its own kind
+                uses.flush()
         return self._read()[0]
 
     def forget(self, keys: Collection[ResultKey]) -> None:
@@ -116,7 +120,7 @@ class Uses:
 
     def _read(self) -> tuple[dict[ResultKey, float], list[Any]]:
         latest: dict[ResultKey, float] = {}
-        found = []
+        found: list[Any] = []
         for name, noted in self._readable():
             found.append(name)
             for key, used in noted.items():
@@ -126,3 +130,7 @@ class Uses:
     def _readable(self) -> Iterable[tuple[Any, dict[ResultKey, float]]]:
         with contextlib.suppress(PersicacheError):  # damaged notes are told of after all others
             yield from self._notes.items()
+
+
+#: Several can note the use of one place: each Memory has its own.
+_of_this_process: Final[weakref.WeakSet[Uses]] = weakref.WeakSet()
