@@ -1,0 +1,357 @@
+"""A dictionary that spills to disk, as the package chest has it: `Chest`.
+
+Code for chest 0.2.3 runs with ``from persicache.compat.chest import Chest``, and the directories of
+one are those of the other. Besides, the memory of a `Chest` is bounded by what values really take,
+files are written whole or not at all, processes share a directory without losing keys, different
+keys never share a file, and what is changed in place is stored.
+"""
+
+# ruff: noqa: A002 - chest's names for its options
+# ruff: noqa: SLF001 - the other one is a chest, too
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Final, Self
+
+from persicache.compat.chest_files import ChestFiles, dump_pickle, load_pickle, open_file
+from persicache.mappings import SpillDict
+from persicache.mappings import nbytes as weighed
+from persicache.mappings.precious import is_precious
+from persicache.mappings.worker_exit import also_in_workers
+from persicache.storage.folders import make_folders
+
+__all__ = ["Chest", "key_to_filename", "nbytes"]
+
+_PLAIN: Final = re.compile(r"[a-zA-Z_]\w*")
+_MOST_OPEN: Final = 512
+
+
+def nbytes(value: object) -> int:
+    """Return how many bytes a value takes in memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> nbytes(np.ones(1000, dtype="i4"))
+    4000
+    """
+    size = getattr(value, "nbytes", None)
+    return int(size) if isinstance(size, int) else weighed(value)
+
+
+def key_to_filename(key: Hashable) -> str:
+    """Return a file's name, or path, for any key; different keys can have the same.
+
+    Examples
+    --------
+    >>> key_to_filename("x"), key_to_filename(("a", "b"))
+    ('x', '_a/b')
+    """
+    if isinstance(key, str) and _PLAIN.fullmatch(key):
+        return key
+    if isinstance(key, tuple) and key:
+        *folders, name = map(key_to_filename, key)
+        return "/".join([*(f"_{folder}" for folder in folders), name])
+    return hashlib.md5(str(key).encode(errors="surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+class Chest(MutableMapping[Any, Any]):
+    """A dictionary that keeps in files what memory has no room for, and what is to stay.
+
+    Parameters
+    ----------
+    data : mapping or iterable of (key, value), optional
+        What to start with.
+    path : str or path-like, optional
+        The directory. By default a temporary one, which goes with the chest.
+    available_memory : float or str, default 1e9
+        Bytes that values may take in memory; or a text such as "2 GiB".
+    dump, load : callable, optional
+        Functions such as `json.dump` and `json.load`. By default values are pickled, and loaded from a
+        place only that nobody else can write to.
+    key_to_filename : callable, optional
+        From a key to its file's name. A name that another key has is not used again.
+    on_miss : callable, optional
+        Called with each key whose value is about to be read, but by `prefetch`.
+    on_overflow : callable, optional
+        Called with each key whose value is about to leave memory.
+    open, open_many : callable, optional
+        What opens a file, by its path and ``mode=``, and many at once for `prefetch`.
+    mode : {"b", "t"}, default "b"
+        Whether files are binary or text. Text that is dumped to a binary file is UTF-8.
+    allow_pickle : bool, optional
+        Whether pickles are loaded; see `persicache.PersiDict`.
+
+    Notes
+    -----
+    A value that can't be dumped stays in memory, with a warning.
+
+    What other processes have flushed is seen: new keys at once, new values of keys that are in memory
+    here after a `flush`. Of two who set a key the one that is flushed last wins. To change a value in
+    place is to set it, if it is still in memory when it is changed.
+
+    Examples
+    --------
+    >>> c = Chest()
+    >>> c["x"] = [1, 2, 3]
+    >>> c.flush()
+    >>> sorted(os.listdir(c.path))
+    ['.keys', 'x']
+    >>> c["x"].append(4)
+    >>> c.flush()
+    >>> Chest(path=c.path)["x"]
+    [1, 2, 3, 4]
+    """
+
+    def __init__(
+        self,
+        data: Mapping[Any, Any] | Iterable[tuple[Any, Any]] | None = None,
+        path: str | os.PathLike[str] | None = None,
+        available_memory: float | str | None = None,
+        dump: Callable[..., object] = dump_pickle,
+        load: Callable[..., Any] = load_pickle,
+        key_to_filename: Callable[[Any], str] = key_to_filename,
+        on_miss: Callable[[Any], object] | None = None,
+        on_overflow: Callable[[Any], object] | None = None,
+        open: Callable[..., Any] = open_file,
+        open_many: Callable[..., Any] | None = None,
+        mode: str = "b",
+        *,
+        allow_pickle: bool | None = None,
+    ) -> None:
+        if mode not in {"b", "t"}:
+            raise ValueError(f"mode must be 'b' or 't', not {mode!r}")
+        self._explicitly_given_path = path is not None
+        self.path = tempfile.mkdtemp(".chest") if path is None else os.fspath(path)
+        self.dump, self.load, self.open, self.open_many, self.mode = dump, load, open, open_many, mode
+        make_folders(os.path.abspath(self.path))  # noqa: PTH100
+        # The hooks are the files' own, so that nothing leads back here: a chest goes when it is dropped.
+        self._files = files = ChestFiles(
+            self.path,
+            key_to_filename=key_to_filename,
+            dump=dump,
+            load=load,
+            on_miss=on_miss,
+            on_overflow=on_overflow,
+            open=open,
+            mode=mode,
+            allow_pickle=allow_pickle,
+            durable=self._explicitly_given_path,
+        )
+        self.lock = files.lock
+        self._values: SpillDict[Any] = SpillDict(
+            available_memory=_budget(1e9 if available_memory is None else available_memory),
+            spill_to=files,
+            weigh=nbytes,
+            on_miss=files.missed,
+            on_evict=files.leaving,
+        )
+        end = weakref.finalize(
+            self, _end, self._values, files, self.path, os.getpid(), is_ours=path is None
+        )
+        also_in_workers(self, end)
+        self.__del__ = end  # for who calls it; nobody else does
+        for key, value in dict(data or {}).items():
+            self[key] = value
+
+    def __repr__(self) -> str:
+        return f"<chest at {self.path}>"
+
+    @property
+    def available_memory(self) -> int:
+        """Bytes that values may take in memory; values leave it at once if there are more."""
+        return self._values.available_memory
+
+    @available_memory.setter
+    def available_memory(self, amount: float | str) -> None:
+        self._values.available_memory = _budget(amount)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that values take in memory."""
+        return self._values.memory_usage
+
+    @property
+    def inmem(self) -> Mapping[Any, Any]:
+        """The values that are in memory."""
+        return _InMemory(self._values)
+
+    def key_to_filename(self, key: Hashable) -> str:
+        """Return the path of the file that a key has, or would have."""
+        return os.path.join(self.path, self._files.name(key))  # noqa: PTH118
+
+    # A dictionary
+
+    def __getitem__(self, key: Hashable) -> Any:
+        try:
+            return self._values[key]
+        except KeyError:
+            if not self._files.look():
+                raise
+        self._values.refresh()
+        return self._values[key]
+
+    def __setitem__(self, key: Hashable, value: Any) -> None:
+        self._files.set_anew(key)
+        self._values[key] = value
+
+    def __delitem__(self, key: Hashable) -> None:
+        del self._seen()[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._seen()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._seen())
+
+    def __len__(self) -> int:
+        return len(self._seen())
+
+    def clear(self) -> None:
+        """Remove every item, without reading any."""
+        self._seen().clear()
+
+    def update(self, other: Any = (), /, *, overwrite: bool = True, **more: Any) -> None:
+        """Set the items of a mapping, or pairs; those of another chest by hard links, where that can be.
+
+        Parameters
+        ----------
+        other : mapping or iterable of (key, value), optional
+            What to set. Another chest is flushed, and so is this one.
+        overwrite : bool, default True
+            Whether keys that are there get new values.
+        **more
+            More items.
+        """
+        if isinstance(other, Chest):
+            self.flush()
+            other.flush()
+        items = other if isinstance(other, Mapping) else dict(other)
+        for key in [*items] if overwrite else [key for key in items if key not in self]:
+            if isinstance(other, Chest) and key in other._files:
+                if key in self._values.in_memory:
+                    del self._values[key]
+                if self._files.share(key, other._files):
+                    continue
+            self[key] = items[key]
+        self._values.refresh()
+        for key, value in more.items():
+            if overwrite or key not in self:
+                self[key] = value
+
+    # Memory, and files
+
+    def move_to_disk(self, key: Hashable) -> None:
+        """Move a value out of memory; KeyError if there is none, TypeError if it can't be stored."""
+        if not self._values.spill(key):
+            raise TypeError(f"the value of {key!r} can't be stored, and stays in memory")
+
+    def get_from_disk(self, key: Hashable) -> None:
+        """Read a value into memory, if it isn't there."""
+        self.prefetch([key])
+
+    def prefetch(self, keys: Any) -> None:
+        """Read the values of a list of keys, or of one, into memory."""
+        wanted = [key for key in (keys if isinstance(keys, list) else [keys]) if key not in self.inmem]
+        for start in range(0, len(wanted), _MOST_OPEN):
+            some = wanted[start : start + _MOST_OPEN]
+            with contextlib.ExitStack() as stack:
+                files: list[Any] = [None] * len(some)
+                if self.open_many is not None:
+                    paths = [self.key_to_filename(key) for key in some]
+                    files = stack.enter_context(self.open_many(paths, mode=f"r{self.mode}"))
+                for key, file in zip(some, files, strict=True):
+                    with self._files.ahead(key, file):
+                        self._values[key]
+
+    def shrink(self) -> None:
+        """Move values out of memory until the others fit into what is available."""
+        self._values.available_memory = self._values.available_memory
+
+    def write_keys(self) -> None:
+        """Write which file is whose, so that the directory can be opened again."""
+        self._files.write_keys()
+        self._values.refresh()
+
+    def flush(self) -> None:
+        """Move every value to disk, and tell where it is; what can't be stored stays in memory."""
+        _store(self._values)
+        self.write_keys()
+
+    def drop(self) -> None:
+        """Remove every item, and the directory."""
+        if is_precious(self.path):
+            raise ValueError(
+                f"{self.path!r} is a whole disk or home: remove what is yours there by clear()"
+            )
+        self._values.clear()
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._explicitly_given_path:
+            self.flush()
+        else:
+            self.drop()
+
+    def _seen(self) -> SpillDict[Any]:
+        if self._files.look():
+            self._values.refresh()
+        return self._values
+
+
+class _InMemory(Mapping[Any, Any]):
+    """What a chest has in memory, now."""
+
+    def __init__(self, values: SpillDict[Any]) -> None:
+        self._values = values
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __getitem__(self, key: Hashable) -> Any:
+        if key not in self._values.in_memory:
+            raise KeyError(key)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        keys = self._values.in_memory
+        return iter([key for key in self._values if key in keys])
+
+    def __len__(self) -> int:
+        return len(self._values.in_memory)
+
+
+def _budget(amount: float | str) -> int | str:
+    # One byte is as good as none: a SpillDict has some.
+    return amount if isinstance(amount, str) else int(max(1, min(amount, sys.maxsize)))
+
+
+def _store(values: SpillDict[Any]) -> None:
+    for key in _InMemory(values):
+        with contextlib.suppress(KeyError):  # Race: removed meanwhile
+            values.spill(key)
+
+
+def _end(values: SpillDict[Any], files: ChestFiles, path: str, pid: int, *, is_ours: bool) -> None:
+    if os.getpid() != pid:  # a forked child inherits the chest, not the directory
+        return
+    if is_ours:
+        shutil.rmtree(path, ignore_errors=True)
+    if os.path.isdir(path):  # noqa: PTH112
+        _store(values)
+        files.write_keys()
+    else:  # gone, or moved: what has nowhere to go must not bring it back
+        values.clear()
