@@ -189,6 +189,7 @@ def total_stats() -> Stats:
     >>> after.hits - before.hits, after.misses - before.misses
     (1, 1)
     >>> double.clear()
+    1
     """
     return _total.stats()
 
