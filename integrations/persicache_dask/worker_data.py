@@ -23,6 +23,9 @@ logger = logging.getLogger("distributed.worker.memory")
 #: The share of the budget that is left alone. From there on values leave in the background, so
 #: that there is room for the next ones by the time they come.
 AT_EASE: Final = 0.9
+#: So far beyond what dask says of a value it holds more than dask has seen.
+UNSEEN_TIMES: Final = 2
+UNSEEN_NBYTES: Final = 64 * 1024
 #: Where values are spilled to, in the worker's local directory.
 STORAGE: Final = "storage"
 
@@ -79,23 +82,21 @@ class WorkerData(MutableMapping[Any, Any]):
 
     def __getitem__(self, key: Hashable) -> Any:
         value = self._values[key]
-        self._let_leave()  # it may have come from disk, and take room
+        self._relax()  # it may have come from disk, and taken room
         return value
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
-        """Set a key; a value that there is no room for, on a full disk either, is kept in memory."""
+        """Set a key; a value that there is no room for, nor on a full disk, is kept in memory."""
         if not self._budget_nbytes:
             self._settle()
-        while True:
-            try:
-                self._values[key] = value
-                break
-            except OSError as error:
-                # Full disk: a task that is done must not fail for it. The worker pauses when its
-                # memory is full, too.
-                self._tell(error)
-                self._values.available_memory = self._values.memory_usage + _weigh(value)
-        self._let_leave()
+        try:
+            self._values[key] = value
+        except Exception as error:  # noqa: BLE001 - of a disk, or of the pickling of any value that should leave
+            # A task that is done must not fail for it. The worker pauses when its memory is full.
+            self._tell(error)
+            self._values.available_memory = self._values.memory_usage + _weigh(value)
+            self._values[key] = value
+        self._relax()
 
     def __delitem__(self, key: Hashable) -> None:
         del self._values[key]
@@ -108,6 +109,13 @@ class WorkerData(MutableMapping[Any, Any]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def available_memory(self) -> int:
+        """The budget in bytes."""
+        if not self._budget_nbytes:
+            self._settle()
+        return self._budget_nbytes
 
     # What the memory monitor asks for: distributed.spill.ManualEvictProto
 
@@ -166,17 +174,21 @@ class WorkerData(MutableMapping[Any, Any]):
             self._values.available_memory = int(share * self._limit_nbytes)
         self._budget_nbytes = self._values.available_memory
 
+    def _is_crowded(self) -> bool:
+        return self._values.memory_usage > AT_EASE * self._budget_nbytes
+
     def _is_too_full(self) -> bool:
-        if self._values.memory_usage > AT_EASE * self._budget_nbytes:
-            return True
-        if not self._is_squeezed or self._limit_nbytes is None:
-            return False
+        if self._is_crowded() or not self._is_squeezed or self._limit_nbytes is None:
+            return self._is_crowded()
         return psutil.Process().memory_info().rss > _target() * self._limit_nbytes
 
+    def _relax(self) -> None:
+        """See that values leave if there are many."""
+        if self._is_crowded():
+            self._let_leave()
+
     def _let_leave(self) -> None:
-        """See that somebody lets values leave if there are too many."""
-        if not (self._is_squeezed or self._values.memory_usage > AT_EASE * self._budget_nbytes):
-            return
+        """See that a thread lets values leave."""
         with self._lock:
             if self._leaving is None or self._leaving.done():
                 self._leaving = self._thread.submit(self._leave)
@@ -186,7 +198,7 @@ class WorkerData(MutableMapping[Any, Any]):
         try:
             while self._is_too_full() and self._values.evict():
                 self._is_in_trouble = False
-        except Exception as error:  # noqa: BLE001 - whatever a disk, or a value's own pickling, comes up with
+        except Exception as error:  # noqa: BLE001 - as above
             self._tell(error)
         finally:
             self._is_squeezed = False
@@ -201,8 +213,11 @@ class WorkerData(MutableMapping[Any, Any]):
 
 
 def _weigh(value: object) -> int:
-    # dask's knows the types that were registered with it, ours sees into arrays of objects.
-    return max(nbytes(value), int(safe_sizeof(value)))
+    # The scheduler subtracts what is spilled from what it has counted itself, by dask's function,
+    # which also knows the types that were registered with it. Ours sees into arrays of objects.
+    theirs = int(safe_sizeof(value))
+    ours = nbytes(value)
+    return ours if ours > UNSEEN_TIMES * theirs + UNSEEN_NBYTES else theirs
 
 
 def _target() -> float:
