@@ -27,7 +27,7 @@ def load_ipython_extension(shell: Any) -> None:
     try:
         from persicache_ipython.magics import PersistMagics  # noqa: PLC0415 - IPython comes with it
     except ModuleNotFoundError as error:
-        if error.name != "IPython":
+        if (error.name or "").partition(".")[0] not in {"IPython", "traitlets"}:
             raise
         raise MissingDependency(package="IPython", extra="ipython") from error
     shell.register_magics(PersistMagics)

@@ -59,7 +59,7 @@ class Cell:
     --------
     >>> cell = Cell("import math; y = math.sqrt(x)  # the root")
     >>> cell.text, sorted(cell.reads), sorted(cell.values)
-    ('import math\\ny = math.sqrt(x)', ['x'], ['y'])
+    ('import math\ny = math.sqrt(x)', ['x'], ['y'])
     """
 
     def __init__(self, source: str, *, tree: ast.Module | None = None, filename: str = "<cell>") -> None:
@@ -106,6 +106,18 @@ class Cell:
     def is_quiet(self) -> bool:
         """Whether its last line ends in a semicolon, so that its value isn't displayed."""
         return self.source.rstrip().endswith(";")
+
+    @property
+    def changes(self) -> set[str]:
+        """The variables of which it sets an item or an attribute, as in ``df["a"] = 1``."""
+        found = set()
+        for node in ast.walk(self.tree):
+            part: Any = node
+            if isinstance(part, (ast.Attribute, ast.Subscript)) and isinstance(part.ctx, ast.Store):
+                while isinstance(part, (ast.Attribute, ast.Subscript)):
+                    part = part.value
+                found |= {part.id} if isinstance(part, ast.Name) else set()
+        return found & self.reads
 
     @property
     def deletes(self) -> set[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import time
 import types
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from persicache import UndigestibleValue, digest
 from persicache_ipython.cell import Cell, CellNotSupported
+from persicache_ipython.made import Made
 from persicache_ipython.outputs import Outputs
 
-__all__ = ["Made", "NotKept", "Run"]
+__all__ = ["NotKept", "Run"]
 
 #: Values that are told by themselves; of all others the digest counts.
 _ATOMS: Final = (bool, int, float, type(None))
@@ -22,30 +23,6 @@ _CODE: Final = (types.FunctionType, type, types.ModuleType)
 
 class NotKept(Exception):
     """The cell ran, and nothing of it can be kept."""
-
-
-class Made(NamedTuple):
-    """What a cell made.
-
-    Attributes
-    ----------
-    values : dict of str to object
-        The variables.
-    same : dict of str to str
-        Variables that are the same object as another one.
-    deleted : list of str
-        Variables that the cell deleted.
-    not_kept : dict of str to str
-        Variables that can't be kept, and why.
-    seconds : float
-        How long it took.
-    """
-
-    values: dict[str, Any]
-    same: dict[str, str]
-    deleted: list[str]
-    not_kept: dict[str, str]
-    seconds: float
 
 
 class Run:
@@ -64,6 +41,8 @@ class Run:
 
     Attributes
     ----------
+    names : tuple of str
+        As given.
     counting : list of str
         The names of the variables that it reads, whether they are bound or not.
     inputs : dict of str to object
@@ -74,6 +53,8 @@ class Run:
         What the cell made, None before it ran.
     error : BaseException or None
         What the cell raised.
+    is_done : bool
+        Whether the cell has been run, or begun.
 
     Raises
     ------
@@ -89,8 +70,9 @@ class Run:
         self.result: Any = None
         self.made: Made | None = None
         self.error: BaseException | None = None
+        self.is_done = False
         self._bound = _Bound(self.space)
-        self._names = names
+        self.names = names
         counting = cell.inputs(self.space) - ignored
         self.counting = sorted(counting)
         self._read = {name: self.space[name] for name in self.counting if name in self.space}
@@ -100,7 +82,12 @@ class Run:
     @property
     def keeps(self) -> list[str]:
         """The variables that will be kept, as far as the code tells."""
-        return sorted(self._names or self.cell.values)
+        return sorted(self.names or self.cell.values | self.cell.changes)
+
+    @property
+    def made_names(self) -> list[str]:
+        """The variables that were kept."""
+        return [] if self.made is None else [*self.made["values"], *self.made["same"]]
 
     def execute(self) -> Made:
         """Run the code, and look at what came of it.
@@ -113,6 +100,7 @@ class Run:
             What the cell raises.
         """
         before = dict(self.space)
+        self.is_done = True
         start = time.perf_counter()
         try:
             with self.outputs.noting(self.shell):
@@ -162,9 +150,9 @@ class Run:
             if not name.startswith("_") and _is_new(name, space, before)
         }
         not_kept = {}
-        if self._names:
-            not_kept = {name: "the cell hasn't made it" for name in self._names if name not in space}
-            made &= set(self._names)
+        if self.names:
+            not_kept = {name: "the cell hasn't made it" for name in self.names if name not in space}
+            made &= set(self.names)
         self._check(changed, made, before)
         values, same = dict[str, Any](), dict[str, str]()
         known = {id(value): name for name, value in self._read.items() if space.get(name) is value}
@@ -179,8 +167,18 @@ class Run:
                 )
             else:
                 values[name] = value
+        reasons = {name: not_kept[other] for name, other in same.items() if other in not_kept}
         gone = {name for name in cell.binds - space.keys() if name in before or name in cell.deletes}
-        return Made(values, same, sorted(gone), not_kept, seconds)
+        return Made(
+            values=values,
+            same={name: other for name, other in same.items() if name not in reasons},
+            changed=sorted(changed),
+            deleted=sorted(gone),
+            not_kept=not_kept | reasons,
+            seconds=seconds,
+            outputs=self.outputs.noted,
+            shows_all=self.outputs.is_complete,
+        )
 
     def _is_own_code(self, value: Any) -> bool:
         """Return whether this is a function or class whose code looks up the notebook's variables."""
@@ -200,12 +198,17 @@ class Run:
 
     def _check(self, changed: set[str], kept: set[str], before: Mapping[str, Any]) -> None:
         for name in sorted(changed):
-            value = before[name]
-            if isinstance(value, _CODE):
+            if isinstance(before[name], _CODE):
                 raise NotKept(f"it changes what {name} uses")
             if name not in kept:
                 raise NotKept(f"it changes {name} in place: keep that too, or change a copy")
-            others = [other for other, each in before.items() if each is value and other != name]
+        self.check_alone(changed, before)
+
+    def check_alone(self, changed: Iterable[str], before: Mapping[str, Any] | None = None) -> None:
+        """Raise NotKept if what the cell changes in place is another variable, too, which would change."""
+        space = self.space if before is None else before
+        for name in sorted(changed):
+            others = [other for other, each in space.items() if each is space[name] and other != name]
             others = [other for other in others if not other.startswith("_")]
             if others:
                 raise NotKept(
@@ -219,10 +222,10 @@ class Run:
 
     def restore(self, made: Made) -> None:
         """Give the variables the values that they had after the cell."""
-        self.space.update(made.values)
-        for name, other in made.same.items():
+        self.space.update(made["values"])
+        for name, other in made["same"].items():
             self.space[name] = self.space[other]
-        for name in made.deleted:
+        for name in made["deleted"]:
             self.space.pop(name, None)
 
 
