@@ -1,0 +1,131 @@
+"""Files that tasks read: which they are, and whether they are as they were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+__all__ = ["Inputs", "Unnoticed"]
+
+#: What filesystems call the things that change when a file does, whatever its size.
+_MARKS: Final = (
+    *("ETag", "etag", "checksum", "md5", "md5Hash", "content_md5", "crc32c", "CRC", "generation"),
+    *("mtime", "created", "ino", "LastModified", "last_modified", "updated", "modified", "date_time"),
+    *("version", "version_id", "VersionId", "content_hash"),
+)
+#: Longer strings are no names of files.
+_MOST_CHARACTERS: Final = 4096
+
+
+class Unnoticed(Exception):
+    """An input could change without being noticed."""
+
+
+class Inputs:
+    """What is known of the files behind the tasks of one graph, each asked for once.
+
+    Attributes
+    ----------
+    files : dict of str to object
+        What was found, by its name: what tells whether it has changed.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, object] = {}
+
+    def file(self, fs: Any, path: str) -> tuple[object, ...]:
+        """Return what tells a file, and whether it has changed.
+
+        Parameters
+        ----------
+        fs : fsspec.AbstractFileSystem
+            Where it is.
+        path : str
+            What it is called there.
+
+        Raises
+        ------
+        Unnoticed
+            If its filesystem tells no more than a size.
+        """
+        name = fs.unstrip_protocol(path)
+        if name not in self.files:
+            # What was listed before could be older than the file.
+            fs.invalidate_cache(fs._parent(path))  # noqa: SLF001 - its own way to name it
+            self.files[name] = _stamp(fs.info(path), name)
+        return ("file", name, self.files[name])
+
+    def folder(self, fs: Any, path: str) -> tuple[object, ...]:
+        """Return what tells all files below a folder."""
+        name = fs.unstrip_protocol(path)
+        if name not in self.files:
+            fs.invalidate_cache()
+            found = fs.find(path, detail=True)
+            self.files[name] = tuple(
+                (each, _stamp(info, each)) for each, info in sorted(found.items()) if info["type"] == "file"
+            )
+        return ("folder", name, self.files[name])
+
+    def arrow_file(self, fs: Any, path: str) -> tuple[object, ...]:
+        """Return what tells a file of one of pyarrow's filesystems."""
+        name = f"{fs.type_name}://{path}"
+        if name not in self.files:
+            info = fs.get_file_info(path)
+            if info.mtime_ns is None:
+                raise Unnoticed(f"nothing tells when {name} was changed")
+            self.files[name] = (info.size, info.mtime_ns)
+        return ("file", name, self.files[name])
+
+    def named(self, text: str) -> tuple[object, ...] | None:
+        """Return what tells the file that a string names; None if it names none.
+
+        A function that is given a file's name reads it more often than not.
+        """
+        if len(text) > _MOST_CHARACTERS or not any(mark in text for mark in (os.sep, "/", ".")):
+            return None
+        try:
+            status = os.stat(text)  # noqa: PTH116 - any string, and most are no paths
+        except (OSError, ValueError):
+            return None
+        if os.path.isdir(text):  # noqa: PTH112 - as above
+            return None
+        name = os.path.abspath(text)  # noqa: PTH100 - as above
+        self.files[name] = found = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return ("file", name, found)
+
+    def zarr(self, array: Any) -> tuple[object, ...]:
+        """Return what tells the chunks of a zarr array, and whether they have changed."""
+        store, path = array.store, array.path
+        readers: Iterator[Callable[[], tuple[object, ...]]] = iter(())
+        root = getattr(store, "root", None)
+        if root is not None:
+            import fsspec  # noqa: PLC0415 - dask brings it
+
+            readers = iter([lambda: self.folder(fsspec.filesystem("file"), f"{root}/{path}".rstrip("/"))])
+        elif hasattr(store, "fs"):
+            readers = iter(
+                [lambda: self.folder(_synchronous(store.fs), f"{store.path}/{path}".rstrip("/"))]
+            )
+        for read in readers:
+            return read()
+        if type(store).__name__ == "MemoryStore":
+            return ("content", array[...])
+        raise Unnoticed(f"nothing tells when {store} was changed")
+
+
+def _stamp(info: dict[str, Any], name: str) -> tuple[object, ...]:
+    marks = tuple((mark, str(info[mark])) for mark in _MARKS if info.get(mark) is not None)
+    if not marks:
+        raise Unnoticed(f"nothing tells when {name} was changed")
+    return (info.get("size"), *marks)
+
+
+def _synchronous(fs: Any) -> Any:
+    """Return a filesystem that can be asked from here."""
+    inner = getattr(fs, "sync_fs", None)
+    if inner is not None:
+        return inner
+    if getattr(fs, "asynchronous", False):
+        return type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": False})
+    return fs

@@ -1,0 +1,251 @@
+"""From the graph of a computation to one that loads what is stored, and stores what is not."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_graph, cull
+
+from persicache import BackendError, PersicacheWarning, digest
+from persicache_dask.contents import Contents, Key, Unkeyed
+from persicache_dask.inputs import Inputs
+from persicache_dask.stored import Keeping, Loading, Place
+
+__all__ = ["Plan", "Scope", "make_plan"]
+
+Scope: TypeAlias = Literal["outputs", "all"]
+Graph: TypeAlias = dict[Key, GraphNode]
+
+#: The functions that put the parts of a collection together: the parts are kept, not the whole, so
+#: that a part that changed is all that is computed again.
+_GLUE: Final = {
+    ("dask.array.core", "finalize"),
+    ("dask.bag.core", "finalize"),
+    ("dask.dataframe.core", "_concat"),
+    ("dask.delayed", "finalize"),
+}
+#: How many entries are asked for at once.
+_AT_ONCE: Final = 16
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be computed, and what is not.
+
+    Attributes
+    ----------
+    graph : dict of key to GraphNode
+        What is to be computed.
+    names : dict of key to key
+        What a key that was asked for, or its annotations, is called there.
+    hits, misses : dict of key to bytes
+        The digests of the results that are loaded, and of those that are computed.
+    unkeyed : dict of key to str
+        The results that can't be kept, and why.
+    tasks_skipped : int
+        How many tasks don't run.
+    contents : dict of key to bytes
+        What those that were asked for mean, by the new keys.
+    inputs : Inputs
+        The files that the tasks read.
+    """
+
+    graph: Graph
+    names: dict[Key, Key]
+    hits: dict[Key, bytes]
+    misses: dict[Key, bytes]
+    unkeyed: dict[Key, str]
+    tasks_skipped: int
+    contents: dict[Key, bytes]
+    inputs: Inputs
+
+
+def make_plan(
+    given: Mapping[Key, Any],
+    keys: Iterable[Key],
+    place: Place,
+    *,
+    scope: Scope,
+    salt: object,
+    min_seconds: float,
+    known: Mapping[Key, bytes],
+    avoid: Collection[bytes] = (),
+) -> Plan:
+    """Plan a computation.
+
+    Parameters
+    ----------
+    given : mapping
+        The graph.
+    keys : iterable of key
+        What is asked for.
+    place : Place
+        The store.
+    scope : {"outputs", "all"}
+        Whose results are kept.
+    salt : object
+        What the results depend on besides.
+    min_seconds : float
+        What computes faster isn't stored.
+    known : mapping of key to bytes
+        The digests of futures.
+    avoid : collection of bytes
+        Results that can't be loaded, though there are entries.
+    """
+    wanted = list(dict.fromkeys(keys))
+    graph: Graph = cull(convert_legacy_graph(given), wanted)
+    inputs = Inputs()
+    contents = Contents(graph, known, inputs)
+    plan = Plan({}, {}, {}, {}, {}, 0, {}, inputs)
+    if scope == "all" and any(_is_shuffle(node) for node in graph.values()):
+        # Parts of a shuffle tell one another what they do; one that is loaded tells nothing.
+        scope = "outputs"
+    seen: set[Key] = set()
+    times: Counter[bytes] = Counter()
+    frontier = _outputs(graph, wanted)
+    while frontier:
+        seen.update(frontier)
+        found = {key: contents.digest(key) for key in frontier}
+        keyed = {}
+        for key, each in found.items():
+            if isinstance(each, Unkeyed):
+                plan.unkeyed[key] = each.reason
+            else:
+                # Twice the same task is computed twice, if it were by dask: it may throw dice.
+                keyed[key] = digest((each, salt, times[each]))
+                times[each] += 1
+        stored = _stored(place, {each for each in keyed.values() if each not in avoid})
+        for key, each in keyed.items():
+            (plan.hits if each in stored else plan.misses)[key] = each
+        if scope == "all":
+            left = [key for key in found if key not in plan.hits]
+            below = {dep: None for key in left for dep in sorted(graph[key].dependencies, key=repr)}
+            frontier = [key for key in below if key not in seen and type(graph.get(key)) is Task]
+        else:
+            frontier = []
+    _rewrite(plan, graph, wanted, contents, place, min_seconds)
+    plan.contents |= {
+        plan.names[key]: each for key in wanted if isinstance(each := contents.digest(key), bytes)
+    }
+    plan.tasks_skipped = len(graph) - len(plan.graph)
+    return plan
+
+
+def _rewrite(
+    plan: Plan,
+    graph: Graph,
+    wanted: Iterable[Key],
+    contents: Contents,
+    place: Place,
+    min_seconds: float,
+) -> None:
+    """Put into a plan the tasks that are left, under names that tell what they mean.
+
+    A scheduler goes by names, and dask's don't change with a file or a function: what it still
+    holds from before could be something else, and would be stored as what it isn't.
+    """
+    now, names = time.time(), plan.names
+    stack = list(wanted)
+    while stack:
+        key = stack[-1]
+        if key in names or key not in graph:
+            names.setdefault(key, key)
+            stack.pop()
+            continue
+        node = graph[key]
+        needs = [] if key in plan.hits else sorted(node.dependencies, key=repr)
+        missing = [each for each in needs if each not in names]
+        if missing:
+            stack += missing
+            continue
+        content = contents.digest(key)
+        token = digest(
+            (repr(key), content if isinstance(content, bytes) else b"", [*map(repr, map(names.get, needs))])
+        )
+        if key in plan.hits:
+            names[key] = name = _named(key, token, "load-")
+            plan.graph[name] = Task(name, Loading(place, plan.hits[key]))
+        elif key in plan.misses:
+            names[key] = name = _named(key, token, "")
+            leads = any(type(graph.get(each)) is not DataNode and each not in plan.hits for each in needs)
+            keeping = Keeping(
+                place, plan.misses[key], node, needs, began=now if leads else None, min_seconds=min_seconds
+            )
+            plan.graph[name] = Task(name, keeping, *(TaskRef(names[each]) for each in needs))
+        elif isinstance(node, Alias):
+            names[key] = name = _named(key, token, "")
+            plan.graph[name] = Alias(name, names[node.target])
+        else:
+            # Who takes part in dask's shuffle is looked up there by name.
+            names[key] = name = key if _is_p2p(node) else _named(key, token, "")
+            changed = {each: names[each] for each in needs if names[each] != each}
+            plan.graph[name] = node.substitute(changed, key=name)
+
+
+def _named(key: Key, token: bytes, prefix: str) -> Key:
+    """Return a name that is like `key` to people, and unlike to schedulers."""
+    if isinstance(key, tuple) and key and isinstance(key[0], str):
+        return (_named(key[0], token, prefix), *key[1:])
+    name = key if isinstance(key, str) else "task"
+    return f"{prefix}{name}-{token.hex()[:32]}"
+
+
+def _outputs(graph: Graph, wanted: Iterable[Key]) -> list[Key]:
+    """Return the tasks whose results are asked for, or are what those are put together from."""
+    found: dict[Key, None] = {}
+    for key in wanted:
+        target = _target(graph, key)
+        node = graph.get(target)
+        if isinstance(node, Task) and (node.func.__module__, _name(node.func)) in _GLUE:
+            found |= {_target(graph, each): None for each in sorted(node.dependencies, key=repr)}
+        else:
+            found[target] = None
+    return [key for key in found if type(graph.get(key)) is Task]
+
+
+def _target(graph: Graph, key: Key) -> Key:
+    """Follow aliases: what is fused gets a new name, and an alias for the old."""
+    while isinstance(node := graph.get(key), Alias) and node.target in graph:
+        key = node.target
+    return key
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__name__", ""))
+
+
+def _is_p2p(node: GraphNode) -> bool:
+    function = getattr(node, "func", None)
+    return _module(node).startswith("distributed.shuffle") or _name(function) == "_shuffle_transfer"
+
+
+def _is_shuffle(node: GraphNode) -> bool:
+    return "shuffle" in _module(node) or "rechunk" in _module(node) or "partd" in _module(node)
+
+
+def _module(node: GraphNode) -> str:
+    return str(getattr(getattr(node, "func", None), "__module__", None) or "")
+
+
+def _stored(place: Place, digests: Collection[bytes]) -> set[bytes]:
+    """Return which results there are."""
+    has = place.results.contains
+    try:
+        if len(digests) < _AT_ONCE or not place.is_far:
+            return {each for each in digests if has(each, None)}
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            order = list(digests)
+            return {
+                each
+                for each, is_there in zip(order, pool.map(lambda d: has(d, None), order), strict=True)
+                if is_there
+            }
+    except BackendError as error:
+        warnings.warn(f"nothing is loaded, because {error}", PersicacheWarning, stacklevel=2)
+        return set()
