@@ -543,6 +543,27 @@ def test_another_process_here_finds_the_secrets(s3, on_s3, tmp_path, monkeypatch
     assert (tmp_path / "log").read_text().split() == ["3"]
 
 
+def test_secrets_on_the_disk_are_for_this_user_and_go_with_the_process(s3, tmp_path):
+    code = f"""
+        import joblib, os, persicache_joblib, pickle, stat
+        from pathlib import Path
+        persicache_joblib.register()
+        options = {{"storage_options": {s3.storage_options!r}}}
+        pickle.dumps(joblib.Memory({s3.url!r}, backend="persicache", verbose=0, backend_options=options))
+        for path in [*Path(os.environ["TMPDIR"]).rglob("*")]:
+            print(oct(stat.S_IMODE(path.stat().st_mode)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == {"0o700", "0o600"}
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_elsewhere_they_are_asked_for(s3, on_s3, tmp_path):
     code = f"""
         import joblib, joblib_workers, persicache_joblib, pickle, sys

@@ -109,7 +109,8 @@ def test_functions_of_a_session_are_memoized_in_workers(parallel, log, tmp_path)
     assert computed(log) == {"1": 1, "2": 1}
     for _ in range(2):
         assert parallel([joblib.delayed(g)(5)]) == [6]
-    assert computed(log)["5"] == 1
+    assert [f(2), g(5)] == [3, 6]  # what workers computed is found here
+    assert computed(log) == {"1": 1, "2": 1, "5": 1}
     exec(source.replace("x + 1", "x + 2"), namespace)
     # What was decorated is the old function, that uses the new helper.
     assert parallel([joblib.delayed(f)(1), joblib.delayed(g)(5)]) == [3, 7]

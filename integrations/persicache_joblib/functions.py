@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -14,7 +15,7 @@ from joblib import hashing
 from joblib.func_inspect import filter_args, format_signature
 from joblib.memory import AsyncMemorizedFunc, MemorizedFunc, NotMemorizedResult
 
-from persicache import Fingerprint, UndigestibleValue, digest, fingerprint
+from persicache import Fingerprint, PersicacheError, UndigestibleValue, digest, fingerprint
 from persicache_joblib.options import check_mmap_mode
 
 __all__ = ["AsyncPersistentFunc", "PersistentFunc", "adopt"]
@@ -51,8 +52,8 @@ class _Persistent(MemorizedFunc):  # type: ignore[misc]  # joblib isn't typed
         """Return what another function depends on that calls this one."""
         owner = getattr(self.func, "__self__", None)
         # An object whose method was decorated holds what holds the object.
-        function = self.func.__func__ if owner is not None and owner is _digested.get() else self.func
-        return function, tuple(self.ignore)
+        is_digested = owner is not None and owner is _digested.get()
+        return getattr(self.func, "__func__", self.func) if is_digested else self.func, tuple(self.ignore)
 
     def _get_args_id(self, *args: Any, **kwargs: Any) -> str:
         named = filter_args(self.func, self.ignore, args, kwargs)
@@ -65,6 +66,10 @@ class _Persistent(MemorizedFunc):  # type: ignore[misc]  # joblib isn't typed
         finally:
             _digested.reset(token)
 
+    def check_call_in_cache(self, *args: Any, **kwargs: Any) -> bool:
+        """Return whether there is a valid result for these arguments, without reading it."""
+        return self._is_in_cache_and_valid((self.func_id, self._get_args_id(*args, **kwargs)))
+
     def _is_in_cache_and_valid(self, call_id: tuple[str, str]) -> bool:
         return self._is_valid(call_id, self.store_backend.about(call_id))
 
@@ -73,7 +78,8 @@ class _Persistent(MemorizedFunc):  # type: ignore[misc]  # joblib isn't typed
             return False
         if self.cache_validation_callback is None or self.cache_validation_callback(metadata):
             return True
-        self.store_backend.clear_item(call_id)
+        with contextlib.suppress(PersicacheError):  # it will be replaced
+            self.store_backend.clear_item(call_id)
         return False
 
     def _cached_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], shelving: bool) -> Any:  # noqa: FBT001 - joblib's
