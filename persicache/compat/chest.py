@@ -1,13 +1,12 @@
 """A dictionary that spills to disk, as the package chest has it: `Chest`.
 
-Code for chest 0.2.3 runs with ``from persicache.compat.chest import Chest``, and the directories of
-one are those of the other. Besides, the memory of a `Chest` is bounded by what values really take,
-files are written whole or not at all, processes share a directory without losing keys, different
-keys never share a file, and what is changed in place is stored.
+Code for chest 0.2.3 runs with ``from persicache.compat.chest import Chest``, on the same directories.
+Besides, values are weighed with all that is in them, files are written whole or not at all, processes
+share a directory without losing keys, and keys never a file, and what is changed in place is stored.
 """
 
 # ruff: noqa: A002 - chest's names for its options
-# ruff: noqa: SLF001 - the other one is a chest, too
+# ruff: noqa: SLF001 - another chest is a chest, too
 
 from __future__ import annotations
 
@@ -22,10 +21,12 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Self
 
-from persicache.compat.chest_files import ChestFiles, dump_pickle, load_pickle, open_file
 from persicache.mappings import SpillDict
 from persicache.mappings import nbytes as weighed
+from persicache.mappings.file_format import FileFormat, dump_pickle, load_pickle, open_file
+from persicache.mappings.named_files import NamedFiles
 from persicache.mappings.precious import is_precious
+from persicache.mappings.spill_live import Live
 from persicache.mappings.worker_exit import also_in_workers
 from persicache.storage.folders import make_folders
 
@@ -45,7 +46,7 @@ def nbytes(value: object) -> int:
     4000
     """
     size = getattr(value, "nbytes", None)
-    return int(size) if isinstance(size, int) else weighed(value)
+    return size if isinstance(size, int) else weighed(value)
 
 
 def key_to_filename(key: Hashable) -> str:
@@ -76,14 +77,12 @@ class Chest(MutableMapping[Any, Any]):
     available_memory : float or str, default 1e9
         Bytes that values may take in memory; or a text such as "2 GiB".
     dump, load : callable, optional
-        Functions such as `json.dump` and `json.load`. By default values are pickled, and loaded from a
-        place only that nobody else can write to.
+        Functions such as `json.dump` and `json.load`. By default values are pickled, and loaded only
+        from where nobody else can write.
     key_to_filename : callable, optional
         From a key to its file's name. A name that another key has is not used again.
-    on_miss : callable, optional
-        Called with each key whose value is about to be read, but by `prefetch`.
-    on_overflow : callable, optional
-        Called with each key whose value is about to leave memory.
+    on_miss, on_overflow : callable, optional
+        Called with a key whose value somebody asks for that isn't in memory; that is about to leave it.
     open, open_many : callable, optional
         What opens a file, by its path and ``mode=``, and many at once for `prefetch`.
     mode : {"b", "t"}, default "b"
@@ -93,11 +92,9 @@ class Chest(MutableMapping[Any, Any]):
 
     Notes
     -----
-    A value that can't be dumped stays in memory, with a warning.
-
-    What other processes have flushed is seen: new keys at once, new values of keys that are in memory
-    here after a `flush`. Of two who set a key the one that is flushed last wins. To change a value in
-    place is to set it, if it is still in memory when it is changed.
+    A value that can't be dumped stays in memory, with a warning. What other processes have flushed is
+    seen: new keys at once, new values of what is in memory here after a `flush`. Of two who set a key
+    the one that flushes last wins. To change a value in place is to set it, if it is in memory then.
 
     Examples
     --------
@@ -128,26 +125,22 @@ class Chest(MutableMapping[Any, Any]):
         *,
         allow_pickle: bool | None = None,
     ) -> None:
-        if mode not in {"b", "t"}:
-            raise ValueError(f"mode must be 'b' or 't', not {mode!r}")
-        self._explicitly_given_path = path is not None
-        self.path = tempfile.mkdtemp(".chest") if path is None else os.fspath(path)
         self.dump, self.load, self.open, self.open_many, self.mode = dump, load, open, open_many, mode
+        self._explicitly_given_path = is_given = path is not None
+        file_format = FileFormat(
+            dump=dump, load=load, open=open, mode=mode, allow_pickle=allow_pickle, durable=is_given
+        )
+        self.path = tempfile.mkdtemp(".chest") if path is None else os.fspath(path)
         make_folders(os.path.abspath(self.path))  # noqa: PTH100
-        # The hooks are the files' own, so that nothing leads back here: a chest goes when it is dropped.
-        self._files = files = ChestFiles(
+        # Nothing of it leads back here, so that a chest goes when nobody has it any more.
+        self._files = files = NamedFiles(
             self.path,
             key_to_filename=key_to_filename,
-            dump=dump,
-            load=load,
+            file_format=file_format,
             on_miss=on_miss,
             on_overflow=on_overflow,
-            open=open,
-            mode=mode,
-            allow_pickle=allow_pickle,
-            durable=self._explicitly_given_path,
         )
-        self.lock = files.lock
+        self.lock, self._turn = files.lock, files.look()
         self._values: SpillDict[Any] = SpillDict(
             available_memory=_budget(1e9 if available_memory is None else available_memory),
             spill_to=files,
@@ -155,20 +148,17 @@ class Chest(MutableMapping[Any, Any]):
             on_miss=files.missed,
             on_evict=files.leaving,
         )
-        end = weakref.finalize(
-            self, _end, self._values, files, self.path, os.getpid(), is_ours=path is None
-        )
+        end = weakref.finalize(self, _end, self._values, files, self.path, os.getpid(), is_given=is_given)
         also_in_workers(self, end)
         self.__del__ = end  # for who calls it; nobody else does
-        for key, value in dict(data or {}).items():
-            self[key] = value
+        self.update(data or {})
 
     def __repr__(self) -> str:
         return f"<chest at {self.path}>"
 
     @property
     def available_memory(self) -> int:
-        """Bytes that values may take in memory; values leave it at once if there are more."""
+        """Bytes that values may take in memory; those that a smaller number has no room for leave."""
         return self._values.available_memory
 
     @available_memory.setter
@@ -183,22 +173,17 @@ class Chest(MutableMapping[Any, Any]):
     @property
     def inmem(self) -> Mapping[Any, Any]:
         """The values that are in memory."""
-        return _InMemory(self._values)
+        return Live(self._values)
 
     def key_to_filename(self, key: Hashable) -> str:
         """Return the path of the file that a key has, or would have."""
         return os.path.join(self.path, self._files.name(key))  # noqa: PTH118
 
-    # A dictionary
-
     def __getitem__(self, key: Hashable) -> Any:
         try:
             return self._values[key]
         except KeyError:
-            if not self._files.look():
-                raise
-        self._values.refresh()
-        return self._values[key]
+            return self._seen()[key]
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
         self._files.set_anew(key)
@@ -220,33 +205,25 @@ class Chest(MutableMapping[Any, Any]):
         """Remove every item, without reading any."""
         self._seen().clear()
 
-    def update(self, other: Any = (), /, *, overwrite: bool = True, **more: Any) -> None:
+    def update(self, other: Any, overwrite: bool = True) -> None:  # type: ignore[override]  # noqa: FBT001, FBT002
         """Set the items of a mapping, or pairs; those of another chest by hard links, where that can be.
 
-        Parameters
-        ----------
-        other : mapping or iterable of (key, value), optional
-            What to set. Another chest is flushed, and so is this one.
-        overwrite : bool, default True
-            Whether keys that are there get new values.
-        **more
-            More items.
+        Another chest is flushed, and so is this one. Without `overwrite` keys that are there stay.
         """
         if isinstance(other, Chest):
             self.flush()
             other.flush()
         items = other if isinstance(other, Mapping) else dict(other)
-        for key in [*items] if overwrite else [key for key in items if key not in self]:
-            if isinstance(other, Chest) and key in other._files:
-                if key in self._values.in_memory:
-                    del self._values[key]
-                if self._files.share(key, other._files):
+        for key in [*items]:
+            if not overwrite and key in self:
+                continue
+            if isinstance(items, Chest) and key in items._files:
+                if key in self.inmem:  # what couldn't be stored
+                    del self[key]
+                if self._files.share(key, items._files):
                     continue
             self[key] = items[key]
         self._values.refresh()
-        for key, value in more.items():
-            if overwrite or key not in self:
-                self[key] = value
 
     # Memory, and files
 
@@ -290,9 +267,7 @@ class Chest(MutableMapping[Any, Any]):
     def drop(self) -> None:
         """Remove every item, and the directory."""
         if is_precious(self.path):
-            raise ValueError(
-                f"{self.path!r} is a whole disk or home: remove what is yours there by clear()"
-            )
+            raise ValueError(f"{self.path!r} is a whole disk or home: empty it by clear()")
         self._values.clear()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path)
@@ -307,31 +282,10 @@ class Chest(MutableMapping[Any, Any]):
             self.drop()
 
     def _seen(self) -> SpillDict[Any]:
-        if self._files.look():
+        if (turn := self._files.look()) != self._turn:
+            self._turn = turn
             self._values.refresh()
         return self._values
-
-
-class _InMemory(Mapping[Any, Any]):
-    """What a chest has in memory, now."""
-
-    def __init__(self, values: SpillDict[Any]) -> None:
-        self._values = values
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-    def __getitem__(self, key: Hashable) -> Any:
-        if key not in self._values.in_memory:
-            raise KeyError(key)
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        keys = self._values.in_memory
-        return iter([key for key in self._values if key in keys])
-
-    def __len__(self) -> int:
-        return len(self._values.in_memory)
 
 
 def _budget(amount: float | str) -> int | str:
@@ -340,15 +294,15 @@ def _budget(amount: float | str) -> int | str:
 
 
 def _store(values: SpillDict[Any]) -> None:
-    for key in _InMemory(values):
+    for key in Live(values):
         with contextlib.suppress(KeyError):  # Race: removed meanwhile
             values.spill(key)
 
 
-def _end(values: SpillDict[Any], files: ChestFiles, path: str, pid: int, *, is_ours: bool) -> None:
+def _end(values: SpillDict[Any], files: NamedFiles, path: str, pid: int, *, is_given: bool) -> None:
     if os.getpid() != pid:  # a forked child inherits the chest, not the directory
         return
-    if is_ours:
+    if not is_given:
         shutil.rmtree(path, ignore_errors=True)
     if os.path.isdir(path):  # noqa: PTH112
         _store(values)
