@@ -4,12 +4,14 @@
 `persistent_memoize` makes a function remember. All work over one engine and any fsspec storage.
 """
 
+from persicache.conversion import Converted, convert
 from persicache.errors import (
     BackendError,
     BadSignature,
     BlobNotFound,
     ConcurrencyConflictError,
     ConditionsUnsupported,
+    ConversionConflict,
     CorruptEntry,
     MissingDependency,
     MutationPolicyError,
@@ -69,6 +71,8 @@ __all__ = [
     "ConcurrencyConflictError",
     "ConditionalOperationResult",
     "ConditionsUnsupported",
+    "ConversionConflict",
+    "Converted",
     "CorruptEntry",
     "EmptyDict",
     "Fingerprint",
@@ -96,6 +100,7 @@ __all__ = [
     "UntrustedPickle",
     "VersionConflict",
     "WriteOnceDict",
+    "convert",
     "digest",
     "fingerprint",
     "nbytes",

@@ -14,6 +14,7 @@ __all__ = [
     "BlobNotFound",
     "ConcurrencyConflictError",
     "ConditionsUnsupported",
+    "ConversionConflict",
     "CorruptEntry",
     "MissingDependency",
     "MutationPolicyError",
@@ -170,6 +171,18 @@ class ConcurrencyConflictError(PersicacheError, RuntimeError):
     _sentence = (
         "key {key!r} in {place} was changed by others in each of {attempts} attempts; allow more "
         "(n_retries=), or let fewer change it at once"
+    )
+
+
+class ConversionConflict(PersicacheError, ValueError):
+    """What is to be copied has a key that the target has another value for."""
+
+    key: object
+    place: str
+
+    _sentence = (
+        "key {key!r} has another value in {place} than in the source: it was left as it is; remove it, "
+        "or convert to another place"
     )
 
 

@@ -6,6 +6,7 @@ list begins with a flag. So it does in msgpack; CBOR has tags for it.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -118,7 +119,11 @@ def decode_cbor(data: bytes) -> Any:
         tag = next(each for each in given if isinstance(each, cbor2.CBORTag))
         return tuple(tag.value) if tag.tag == TUPLE_TAG else tag
 
-    return cbor2.loads(data, tag_hook=restored)
+    file = io.BytesIO(data)
+    value = cbor2.load(file, tag_hook=restored)
+    if file.read(1):
+        raise ValueError("something follows the value")
+    return value
 
 
 def _cbor2() -> Any:

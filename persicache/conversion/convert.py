@@ -1,0 +1,200 @@
+"""The copying of a cache: `convert`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from persicache.codecs import dump_object, load_object
+from persicache.conversion import mapping
+from persicache.conversion.record import Record, Records
+from persicache.errors import (
+    BackendError,
+    ConditionsUnsupported,
+    ConversionConflict,
+    PersicacheError,
+    UndigestibleValue,
+)
+from persicache.keys import digest
+from persicache.mappings import ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, NEVER_RETRIEVE, PersiDict
+from persicache.mappings.progress import ProgressOption
+from persicache.mappings.progress import progress as progress_bar
+
+__all__ = ["Converted", "convert"]
+
+
+class Converted(NamedTuple):
+    """What `convert` did.
+
+    Attributes
+    ----------
+    kind : str
+        What the source was, such as "chest".
+    copied : int
+        How many values were stored.
+    present : int
+        How many had been stored before, and are the same.
+    """
+
+    kind: str
+    copied: int
+    present: int
+
+
+def convert(
+    source: Any,
+    target: str | os.PathLike[str] | PersiDict[Any],
+    *,
+    allow_pickle: bool = False,
+    progress: ProgressOption = None,
+) -> Converted:
+    """Copy what another cache has stored into a dictionary of persicache.
+
+    Every value is read back and compared. What is there already is only compared, so that a
+    conversion that was interrupted goes on when it is called again. Nothing in the source
+    changes; let nobody write to it meanwhile. Nothing in the target is overwritten.
+
+    Parameters
+    ----------
+    source : str, path-like or mapping
+        A directory of chest, persidict, joblib.Memory or diskcache; a bucket of persidict
+        (``"s3://bucket/prefix"``); a JSON or SQLite file of persistdict; an LMDB environment of
+        stones. Or a dictionary that is open, of any kind, where how it encodes can't be seen.
+    target : str, path-like or PersiDict
+        Where to: what `persicache.open` takes, or what it returned.
+    allow_pickle : bool, default False
+        Whether pickles are loaded that others than this user could have written. Unpickling
+        runs code.
+    progress : bool or callable, optional
+        Whether to show a bar, or a function that is called with the bytes that are done and
+        those there are. By default a bar is shown on a terminal or in a notebook, if it takes
+        more than two seconds.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no source.
+    ValueError
+        If it is no such cache, or the target lies in it.
+    PersicacheError
+        After all else was copied, if there was something that can't be: `UntrustedPickle`,
+        `CorruptEntry`, `UnencodableKey`; or `ConversionConflict`, if the target has another value.
+
+    Notes
+    -----
+    What the keys become:
+
+    ============= ==================================================================
+    chest         the same
+    persidict     a str if it has one part, else a tuple of them
+    persistdict   the same; ``(table, key)`` if the file has several tables
+    stones        the same bytes; ``(table, key)`` in a table
+    joblib.Memory the function's module and name, and joblib's digest of the arguments
+    diskcache     the same; what has expired is left out
+    ============= ==================================================================
+
+    Times, tags and when something is to expire are not copied.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> old = pathlib.Path(tempfile.mkdtemp(), "data.json")
+    >>> _ = old.write_text('{"age": "42", "scores": "[95, 87]"}')
+    >>> convert(old, "memory://doc-convert")
+    Converted(kind='persistdict', copied=2, present=0)
+    >>> PersiDict("memory://doc-convert")["scores"]
+    [95, 87]
+    >>> convert(old, "memory://doc-convert")
+    Converted(kind='persistdict', copied=0, present=2)
+    """
+    store = target if isinstance(target, PersiDict) else _opened(target, allow_pickle=allow_pickle)
+    found = _found(source, store, allow_pickle=allow_pickle or None)
+    return _copy_all(found, store, shown=progress)
+
+
+def _opened(target: str | os.PathLike[str], *, allow_pickle: bool) -> PersiDict[Any]:
+    return PersiDict(target, verify="always", allow_pickle=allow_pickle or None)
+
+
+def _found(source: Any, store: PersiDict[Any], *, allow_pickle: bool | None) -> Records:
+    if not isinstance(source, (str, os.PathLike)):
+        if not all(hasattr(source, name) for name in ("__getitem__", "__iter__", "__len__")):
+            raise TypeError(f"source must be a path, a URL or a dictionary, not {source!r}")
+        return mapping.records(source)
+    # Each of these reads what most people don't have.
+    from persicache.conversion.detect import records_at  # noqa: PLC0415 - as above
+
+    place = os.fspath(source).removeprefix("file://")
+    if "://" not in place:
+        place = os.path.realpath(os.path.expanduser(place))  # noqa: PTH111 - as in storage
+    _refuse_overlap(place, store.url)
+    return records_at(place, allow_pickle=allow_pickle)
+
+
+def _refuse_overlap(source: str, target: str) -> None:
+    """Raise ValueError if to write to the target could change the source."""
+    protocol, mark, rest = target.partition("://")
+    if mark and protocol in {"sqlite", "lmdb", "jsondoc"}:
+        target = rest.partition("?")[0]
+    there = (target if "://" in target else os.path.realpath(target)).rstrip("/") + "/"
+    here = source.rstrip("/") + "/"
+    if here.startswith(there) or there.startswith(here):
+        raise ValueError(f"one of {source!r} and {target!r} lies in the other: convert to another place")
+
+
+def _copy_all(found: Records, store: PersiDict[Any], *, shown: ProgressOption) -> Converted:
+    copied = present = 0
+    failed: list[Record] = []
+    first: PersicacheError | None = None
+    with progress_bar(shown, title=f"convert {found.kind}", total_nbytes=found.nbytes) as advance:
+        for record in found.records:
+            try:
+                is_new = _copy(record, store)
+            except BackendError:  # the next would fare no better
+                raise
+            except PersicacheError as error:
+                first = first or error
+                failed.append(record)
+            else:
+                copied, present = copied + is_new, present + (not is_new)
+            advance(record.nbytes)
+    if first is not None:
+        keys = ", ".join(repr(record.key) for record in failed[:10])
+        first.add_note(f"{len(failed)} were not copied ({keys:.500}), {copied + present} others are")
+        raise first
+    return Converted(found.kind, copied, present)
+
+
+def _copy(record: Record, store: PersiDict[Any]) -> bool:
+    """Store a value unless it is there, and compare what is; return whether it is new."""
+    value = record.load()
+    is_new = _offer(record.key, value, store)
+    stored = store[record.key]
+    if not _same(value, stored):
+        raise ConversionConflict(key=record.key, place=store.url)
+    return is_new
+
+
+def _offer(key: Any, value: Any, store: PersiDict[Any]) -> bool:
+    try:
+        made = store.setdefault_if(
+            key,
+            default_value=value,
+            condition=ETAG_IS_THE_SAME,
+            expected_etag=ITEM_NOT_AVAILABLE,
+            retrieve_value=NEVER_RETRIEVE,
+        )
+    except ConditionsUnsupported:
+        if key in store:
+            return False
+        store[key] = value
+        return True
+    return made.value_was_mutated
+
+
+def _same(value: Any, stored: Any) -> bool:
+    try:
+        return digest(value) == digest(stored)
+    except UndigestibleValue:
+        # A value that was pickled once is pickled the same again, a new one may share parts of it.
+        return dump_object(load_object(dump_object(value))) == dump_object(stored)

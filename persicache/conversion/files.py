@@ -1,0 +1,63 @@
+"""The files of a directory or a bucket, to be read only: `Files`."""
+
+# ruff: noqa: PTH118, PTH202 - plain os calls, for a million of files
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from persicache.codecs import Bytes
+from persicache.errors import BackendError, CorruptEntry
+from persicache.storage import is_private_file, open_storage
+
+__all__ = ["Files", "files_at", "read_file"]
+
+
+class Files(NamedTuple):
+    """What lies below a place.
+
+    Attributes
+    ----------
+    place : str
+        The directory, or a URL.
+    sizes : mapping
+        How many bytes there are, by the name of each file: its path below the place.
+    read : callable
+        From a name to its bytes; CorruptEntry if there is no such file.
+    """
+
+    place: str
+    sizes: Mapping[str, int]
+    read: Callable[[str], Bytes]
+
+
+def files_at(place: str) -> Files:
+    """Return the files below a directory, or a URL of fsspec; none is opened yet."""
+    if "://" in place:
+        storage = open_storage(place)
+        sizes = {info.name: info.nbytes for info in storage.scan("")}
+        return Files(storage.url, sizes, lambda name: Bytes(storage.read(name).buffer, is_private=False))
+    # Not by a storage: that may sweep what killed processes left.
+    found = {}
+    for folder, _, names in os.walk(place):
+        for name in names:
+            path = os.path.join(folder, name)
+            found[os.path.relpath(path, place).replace(os.sep, "/")] = os.path.getsize(path)
+
+    def read(name: str) -> Bytes:
+        if name not in found:  # which a path out of the directory isn't, either
+            raise CorruptEntry(key=name, place=place, reason="its file is missing")
+        return read_file(os.path.join(place, name))
+
+    return Files(place, found, read)
+
+
+def read_file(path: str) -> Bytes:
+    """Return the bytes of a local file."""
+    try:
+        return Bytes(Path(path).read_bytes(), is_private_file(path))
+    except OSError as error:
+        raise BackendError(place=path, action="read it", cause=error) from error
