@@ -40,5 +40,6 @@ class DashboardPlugin(SchedulerPlugin):
         try:
             from persicache_dask.page import add_page  # noqa: PLC0415 - a scheduler needs no bokeh
         except ModuleNotFoundError as error:
-            raise MissingDependency(package=error.name or "bokeh", extra="dask") from error
+            package = (error.name or "bokeh").partition(".")[0]
+            raise MissingDependency(package=package, extra="dask") from error
         add_page(scheduler)
