@@ -20,7 +20,7 @@ from persicache.storage.lease import Lease, Leases
 from persicache.storage.lease_open import open_leases
 from persicache.storage.names import check_name
 from persicache.storage.null import NullStorage
-from persicache.storage.open import open_storage
+from persicache.storage.open import make_bucket, open_storage
 from persicache.storage.private_file import is_private_file
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Storage",
     "Version",
     "check_name",
+    "make_bucket",
     "is_private_file",
     "open_leases",
     "open_storage",

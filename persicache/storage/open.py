@@ -12,7 +12,7 @@ from persicache.storage.local import LocalStorage
 from persicache.storage.secrets import redact_url
 from persicache.storage.table_place import place_of_path, place_of_url
 
-__all__ = ["open_storage"]
+__all__ = ["make_bucket", "open_storage"]
 
 
 def open_storage(
@@ -72,6 +72,13 @@ def open_storage(
             raise ValueError(f"{place!r} names no directory")
         return LocalStorage(os.path.expanduser(path), durable=durable, identify=identify)
     return _open_url(place, options, identify)
+
+
+def make_bucket(url: str, *, storage_options: Mapping[str, object] | None = None) -> None:
+    """Make the bucket of an ``s3://`` URL, unless it is there."""
+    from persicache.storage.s3 import S3Storage  # noqa: PLC0415 - as below
+
+    S3Storage(url, storage_options=storage_options).make_bucket()
 
 
 def _checked(url: str | os.PathLike[str]) -> str:
