@@ -133,12 +133,13 @@ def test_workers_of_one_process_are_added_up_once(add):
         assert "No worker tells" in panel.heading.text
         client.register_plugin(CacheWorkerPlugin())
         call(client, add, (7, 8), (7, 8), worker=next(iter(cluster.scheduler.workers)))
-        wait_for(
-            lambda: (
-                panel.update()
-                or (len(set(panel.source.data["hits"])) == 1 and panel.source.data["hits"][1])
-            )
-        )
+
+        def told_alike():
+            panel.update()
+            hits = panel.source.data["hits"]
+            return len(hits) == 2 and hits[0] == hits[1] > 0
+
+        wait_for(told_alike)
         assert f"{panel.source.data['hits'][0]:,} hits" in panel.heading.text
 
 

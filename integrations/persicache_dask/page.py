@@ -6,7 +6,15 @@ from typing import Any, Final
 
 from bokeh.document import Document
 from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, DataTable, Div, FactorRange, NumberFormatter, TableColumn
+from bokeh.models import (
+    ColumnDataSource,
+    DataRange1d,
+    DataTable,
+    Div,
+    FactorRange,
+    NumberFormatter,
+    TableColumn,
+)
 from bokeh.plotting import figure
 from bokeh.server.tornado import BokehTornado
 from dask.utils import format_bytes, format_time
@@ -32,10 +40,10 @@ COLUMNS: Final = (
     ("misses", "Misses", "0,0"),
     ("share", "Hit rate", "0 %"),
     ("errors", "Trouble", "0,0"),
-    ("nbytes_saved", "Bytes from the store", "0.0 ib"),
+    ("nbytes_saved", "Bytes from the store", "0.0 b"),
     ("seconds_saved", "Seconds saved", "0,0.0"),
     ("seconds_computing", "Seconds computing", "0,0.0"),
-    ("spilled", "Spilled", "0.0 ib"),
+    ("spilled", "Spilled", "0.0 b"),
 )
 NO_WORKERS: Final = (
     "No worker tells what its cache does. <code>client.register_plugin(persicache_dask.CacheWorkerPlugin())"
@@ -58,7 +66,8 @@ class CachePanel:
         self.source = ColumnDataSource({field: [] for field, _, _ in COLUMNS})
         self.heading = Div(text="", styles={"font-size": "120%"})
         self._bars = figure(
-            height=200,
+            height=_height(0),
+            x_range=DataRange1d(start=0),
             y_range=FactorRange(),
             sizing_mode="stretch_width",
             tools="",
@@ -75,6 +84,7 @@ class CachePanel:
         )
         table = DataTable(
             source=self.source,
+            index_position=None,
             columns=[_column(*each) for each in COLUMNS],
             sizing_mode="stretch_width",
         )
@@ -90,7 +100,12 @@ class CachePanel:
         self._shown = found
         self.heading.text = _sentence(rows) if rows else NO_WORKERS
         self._bars.y_range.factors = found["worker"]
+        self._bars.height = _height(len(rows))
         self.source.data = found
+
+
+def _height(n_workers: int) -> int:
+    return 100 + 30 * n_workers  # pixels
 
 
 def _column(field: str, title: str, numbers: str | None) -> TableColumn:
