@@ -200,6 +200,7 @@ def test_what_a_module_of_ones_own_does_is_part_of_the_key(notebook, tmp_path):
         "if x > 1:\n    y = 1\nz = 2",
         "class A:\n    x = x\ny = A.x",
         "import pandas as pd\ny = pd.DataFrame({'a': [1, 2, 3]}).query('a > @x')",
+        "import numpy as np, pandas as pd\na = np.ones(3)\ny = pd.eval('a + x')",
         "y = f'{x}'",
         "match x:\n    case 1: y = 1\n    case other: y = other",
         "with open(__import__('os').devnull): y = x",
@@ -340,11 +341,15 @@ def test_an_error_in_the_cell_is_the_cells_and_nothing_is_kept(notebook):
         ("import asyncio\nawait asyncio.sleep(0)\ny = 1", "it awaits"),
         ("from math import *\ny = pi", r"import the names that you need, not \* from math"),
         ("y = eval('x')", r"what eval\(\) looks at can't be seen"),
+        ("import os\nos.environ['A'] = 'b'", "it changes something of os"),
+        ("y = stored['a']", "it reads stored, a PersiDict: what is in a store can change"),
         ("y = lock", "it reads lock, a lock, .* give --ignore lock"),
     ],
 )
 def test_what_can_not_be_seen_through_is_refused(notebook, cell, reason):
-    notebook.run("import threading; lock = threading.Lock()")
+    notebook.run(
+        "import persicache, threading; lock = threading.Lock(); stored = persicache.open('memory://stored')"
+    )
     with pytest.raises(RuntimeError, match=f"UsageError: this cell can't be persisted: .*{reason}"):
         notebook.run(f"%%persist\n{cell}")
     assert notebook.run("print('y' in dir(), 'files' in dir())") == "False False\n"
@@ -368,6 +373,8 @@ def test_what_does_not_count_is_ignored_and_a_file_or_a_version_counts(notebook,
     computed(notebook.run(cell))
     assert notebook.run("print(y)") == "two\n"
     computed(notebook.run(cell.replace("%%persist", "%%persist --version 2")))
+    said = notebook.run(cell.replace("y = ", "n = open(path, 'w').write('more')\n    y = "))
+    assert said == "nothing is kept: a file that it depends on was changed meanwhile\n"
     with pytest.raises(RuntimeError, match="nothing-there"):
         notebook.run("%%persist --depends nothing-there\ny = 1")
 
@@ -381,7 +388,8 @@ def test_what_the_cell_showed_is_shown_again(notebook):
     print("first")
     display(HTML("<b>bold</b>"))
     print("second")
-    plt.plot([1, 2])
+    figure, axes = plt.subplots()
+    axes.plot([1, 2])
     value = [1, 2]
     value
     """
@@ -392,7 +400,7 @@ def test_what_the_cell_showed_is_shown_again(notebook):
         kinds = [sorted(output.get("data", {})) or output["text"] for output in outputs]
         return [kind for kind in kinds if isinstance(kind, list) or not re.match("kept|restored", kind)]
 
-    assert restored(after[0]["text"]) == "value"
+    assert restored(after[0]["text"]) == "axes, figure, value"
     assert "first" in str(after)
     texts = [output["text"].split("\n")[-2] for output in after if output["kind"] == "stream"]
     assert texts == ["first", "second"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import keyword
+import re
 import types
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,6 +19,9 @@ __all__ = ["Cell", "CellNotSupported"]
 _DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 #: Through these code reads variables whose names nobody can see.
 _LOOK_AROUND: Final = frozenset({"dir", "eval", "exec", "globals", "locals", "vars"})
+#: And through these what a text names: a formula, a query.
+_READ_TEXTS: Final = frozenset({"eval", "evaluate", "execute", "query", "sql", "sqldf"})
+_WORD: Final = re.compile(r"[^\W\d]\w*")
 _CATCH_UNBOUND: Final = frozenset({"NameError", "Exception", "BaseException", "suppress"})
 
 
@@ -70,6 +75,7 @@ class Cell:
         self.text = ast.unparse(tree)
         self.reads, self.binds, self.always = names.reads, names.binds, names.always
         self._check()
+        self.reads |= _named_in_texts(tree)
         self.sees_unbound = any(map(_catches_unbound, ast.walk(tree)))
         self.definitions, self.values = _definitions(tree.body)
 
@@ -113,11 +119,11 @@ class Cell:
         found = set()
         for node in ast.walk(self.tree):
             part: Any = node
-            if isinstance(part, (ast.Attribute, ast.Subscript)) and isinstance(part.ctx, ast.Store):
+            if isinstance(part, (ast.Attribute, ast.Subscript)) and not isinstance(part.ctx, ast.Load):
                 while isinstance(part, (ast.Attribute, ast.Subscript)):
                     part = part.value
                 found |= {part.id} if isinstance(part, ast.Name) else set()
-        return found & self.reads
+        return found
 
     @property
     def deletes(self) -> set[str]:
@@ -146,6 +152,17 @@ class Cell:
         code = compile(module, "<cell>", "exec", flags=flags, dont_inherit=True)
         inner = next(each for each in code.co_consts if isinstance(each, types.CodeType))
         return digest(types.FunctionType(inner, namespace), path="the code of the cell")
+
+
+def _named_in_texts(tree: ast.Module) -> set[str]:
+    """Return what the texts of a cell may name, if it has them read: ``df.query("a > @limit")``."""
+    nodes = list(ast.walk(tree))
+    called = [_words(node.func) for node in nodes if isinstance(node, ast.Call)]
+    if _READ_TEXTS.isdisjoint(word for words in called for word in words):
+        return set()
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    words = {word for text in texts for word in _WORD.findall(text)}
+    return {word for word in words if not keyword.iskeyword(word)}
 
 
 def _is_module_only(node: ast.stmt) -> bool:

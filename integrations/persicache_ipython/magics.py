@@ -104,6 +104,8 @@ class PersistMagics(Magics):
             run.prepare()
         kept = shelf.fetch(call, run.execute)
         if run.is_done:
+            if not shelf.holds(call):
+                raise NotKept("a file that it depends on was changed meanwhile")
             _tell(kept, is_restored=False)
             return
         if not is_hit:  # another process was just computing the same
@@ -126,7 +128,7 @@ class PersistMagics(Magics):
             else:
                 _tell(kept, is_restored=False)
                 return
-        elif not isinstance(trouble, (NotKept, BackendError)):
+        elif not isinstance(trouble, (NotKept, BackendError, UntrustedPickle)):
             raise UsageError(str(trouble)) from trouble
         _say(f"nothing is {'kept' if run.is_done else 'restored'}: {trouble}")
         if not run.is_done:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ast
-import re
 import symtable
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 __all__ = ["Names", "reads_now"]
 
-#: As in ``df.query("x > @limit")``, which looks at the caller's variables.
-_AT_NAME: Final = re.compile(r"@([^\W\d]\w*)")
-_SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+#: What runs where it stands, though it is a function to the compiler.
+_COMPREHENSIONS: Final = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
 
 
 class Names:
@@ -165,9 +163,6 @@ def _scope(node: ast.stmt, *, is_deep: bool = True) -> tuple[set[str], set[str]]
                 reads.add(symbol.get_name())
             if symbol.is_declared_global() and symbol.is_assigned():
                 binds.add(symbol.get_name())
-    if is_deep:
-        texts = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
-        reads.update(*(_AT_NAME.findall(text) for text in texts if isinstance(text, str)))
     return reads, binds
 
 
@@ -178,6 +173,3 @@ def _inner(table: symtable.SymbolTable, *, is_deep: bool) -> Iterator[symtable.S
         if is_deep or not runs_later:
             yield child
             yield from _inner(child, is_deep=is_deep)
-
-
-_COMPREHENSIONS: Final = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, TextIO
 
 __all__ = ["Outputs"]
@@ -21,22 +21,27 @@ class Outputs:
 
     Parameters
     ----------
-    noted : list, optional
-        What was noted before, as an entry keeps it.
+    noted : iterable of tuple, optional
+        What was noted before.
 
     Attributes
     ----------
-    noted : list of tuple
-        ``("stdout", text)``, ``("stderr", text)`` and ``("display", data, metadata)``.
     is_complete : bool
         Whether all was noted.
     """
 
-    def __init__(self, noted: list[tuple[Any, ...]] | None = None) -> None:
-        self.noted = [] if noted is None else noted
+    def __init__(self, noted: Iterable[tuple[Any, ...]] = ()) -> None:
+        self._noted = [list(each) for each in noted]
         self.is_complete = True
         self._room = MOST_CHARACTERS
         self._is_publishing = False
+
+    @property
+    def noted(self) -> list[tuple[Any, ...]]:
+        """What was noted: ``("stdout", text)``, ``("stderr", text)``, ``("display", data, metadata)``."""
+        return [
+            tuple(each) if each[0] == "display" else (each[0], "".join(each[1:])) for each in self._noted
+        ]
 
     @contextlib.contextmanager
     def noting(self, shell: Any) -> Iterator[None]:
@@ -53,7 +58,7 @@ class Outputs:
                 self._is_publishing = False
 
         def clear_noted(*args: Any, **kwargs: Any) -> None:
-            self.noted.clear()
+            self._noted.clear()
             clear(*args, **kwargs)
 
         # The publisher itself stays in its place: the kernel tells it whose output this is.
@@ -71,16 +76,16 @@ class Outputs:
     def text(self, name: str, text: str) -> None:
         """Note a text, printed to the stream `name`."""
         if not self._is_publishing and self._fits(len(text)):
-            if self.noted and self.noted[-1][0] == name:
-                text = self.noted.pop()[1] + text
-            self.noted.append((name, text))
+            if not self._noted or self._noted[-1][0] != name:
+                self._noted.append([name])
+            self._noted[-1].append(text)
 
     def display(self, data: Any, metadata: Any, *, is_live: bool = False) -> None:
         """Note what is displayed, unless it is something that goes on changing."""
         if is_live or _LIVE in data:
             self.is_complete = False
         elif self._fits(sum(len(each) for each in data.values() if isinstance(each, (str, bytes)))):
-            self.noted.append(("display", dict(data), dict(metadata or {})))
+            self._noted.append(["display", dict(data), dict(metadata or {})])
 
     def show(self, shell: Any) -> None:
         """Show again what was noted."""
@@ -104,6 +109,9 @@ class _Noting(io.TextIOBase):
         self._stream = stream
         self._outputs = outputs
         self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         self._outputs.text(self._name, text)

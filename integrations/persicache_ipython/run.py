@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from persicache import UndigestibleValue, digest
+from persicache import OverlappingMultiDict, PersiDict, UndigestibleValue, WriteOnceDict, digest
 from persicache_ipython.cell import Cell, CellNotSupported
 from persicache_ipython.made import Made
 from persicache_ipython.outputs import Outputs
@@ -18,6 +18,8 @@ __all__ = ["NotKept", "Run"]
 #: Values that are told by themselves; of all others the digest counts.
 _ATOMS: Final = (bool, int, float, type(None))
 _MOST_CHARACTERS: Final = 100
+#: As values they are where they lie, not what is in them.
+_STORES: Final = (PersiDict, WriteOnceDict, OverlappingMultiDict)
 _CODE: Final = (types.FunctionType, type, types.ModuleType)
 
 
@@ -73,6 +75,9 @@ class Run:
         self.is_done = False
         self._bound = _Bound(self.space)
         self.names = names
+        self._check_changes()
+        # IPython has an `open` of its own.
+        ignored |= {name for name in cell.reads & self.space.keys() if _is_of_shell(self.space[name])}
         counting = cell.inputs(self.space) - ignored
         self.counting = sorted(counting)
         self._read = {name: self.space[name] for name in self.counting if name in self.space}
@@ -82,12 +87,20 @@ class Run:
     @property
     def keeps(self) -> list[str]:
         """The variables that will be kept, as far as the code tells."""
-        return sorted(self.names or self.cell.values | self.cell.changes)
+        return sorted(self.names or self.cell.values | (self.cell.changes & self.cell.reads))
 
     @property
     def made_names(self) -> list[str]:
         """The variables that were kept."""
         return [] if self.made is None else [*self.made["values"], *self.made["same"]]
+
+    def _check_changes(self) -> None:
+        imported = {name for each in self.cell.definitions for name in _imported(each)}
+        for name in sorted(self.cell.changes):
+            if name in imported or isinstance(self.space.get(name), types.ModuleType):
+                raise CellNotSupported(
+                    f"it changes something of {name}, which no variable holds: give that a cell of its own"
+                )
 
     def execute(self) -> Made:
         """Run the code, and look at what came of it.
@@ -245,6 +258,16 @@ class _Bound(dict[str, Any]):
         del self._space[name]
 
 
+def _imported(node: ast.stmt) -> set[str]:
+    if not isinstance(node, (ast.Import, ast.ImportFrom)):
+        return set()
+    return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+
+
+def _is_of_shell(value: Any) -> bool:
+    return isinstance(value, types.FunctionType) and value.__module__.startswith("IPython.")
+
+
 def _is_new(name: str, space: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return name not in before or space[name] is not before[name]
 
@@ -255,6 +278,11 @@ def _told(value: Any, name: str) -> Any:
         return value
     if type(value) is str and len(value) < _MOST_CHARACTERS and not value.startswith("<"):
         return value
+    if isinstance(value, _STORES) or type(value).__module__.partition(".")[0] == "zarr":
+        raise CellNotSupported(
+            f"it reads {name}, a {type(value).__name__}: what is in a store can change at any time. "
+            f"Take what you need of it in a cell before; or, if it never changes, give --ignore {name}"
+        )
     try:
         found = digest(value, path=name)
     except UndigestibleValue as error:

@@ -68,6 +68,10 @@ class Shelf:
         kept: Made = self._memoized(run_=run, **call)
         return kept
 
+    def holds(self, call: Mapping[str, Any]) -> bool:
+        """Return whether the run is kept: not if a file that it depends on was changed meanwhile."""
+        return self._memoized.contains(run_=None, **call)
+
     def refusals(self, values: Mapping[str, Any]) -> dict[str, str]:
         """Return which values can't be kept here, and why."""
         found = {}
