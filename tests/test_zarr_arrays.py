@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import subprocess
 import sys
@@ -236,6 +237,22 @@ def test_a_store_in_memory_is_not_taken_for_another_processes(tmp_path):
         [sys.executable, "-c", LOADS], input=pickle.dumps(store), capture_output=True, check=False
     )
     assert b"lies in the memory of another process; use a directory" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_told_rather_than_storing_for_itself():
+    store = PersiStore({"c/0": b"chunk"})
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            store.with_read_only(read_only=False).set_sync("c/1", Buffer.from_bytes(b"lost"))
+        except ValueError as error:
+            os.write(writing, str(error).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with open(reading) as told:  # noqa: PTH123 - a descriptor
+        assert "lies in the memory of another process" in told.read()
 
 
 def test_without_zarr_the_package_is_imported_and_the_store_names_the_extra():

@@ -63,12 +63,6 @@ class OfMapping(Suite):
             await super().test_serializable_store(store)
 
 
-class TestStoreOfDict(OfMapping):
-    @pytest.fixture
-    def store_kwargs(self):
-        return {"place": {}}
-
-
 class TestStoreOfSpillDict(OfMapping):
     @pytest.fixture
     def store_kwargs(self):

@@ -82,6 +82,7 @@ class CachePanel:
             legend_label=["hits", "misses"],
             source=self.source,
         )
+        self._bars.add_layout(self._bars.legend[0], "right")  # not over the bars
         table = DataTable(
             source=self.source,
             index_position=None,

@@ -77,7 +77,7 @@ class PersiStore(Store):
     ) -> None:
         super().__init__(read_only=read_only)
         self._is_own = not isinstance(place, MutableMapping)
-        self._is_elsewhere = False
+        self._process = _this_process()
         if isinstance(place, MutableMapping):
             if options:
                 raise TypeError(f"options are for a URL, not for a mapping that is open: {sorted(options)}")
@@ -91,13 +91,7 @@ class PersiStore(Store):
                 f"{self!r} is not pickled: what a copy of its mapping were given would be lost; make the "
                 "store of a PersiDict, or of a URL"
             )
-        return {**self.__dict__, "_process": (_LINEAGE, os.getpid())}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        is_here = state.pop("_process") == (_LINEAGE, os.getpid())
-        self.__dict__.update(state)
-        # Not raised now: what can't be unpickled takes a dask worker down, and the next one.
-        self._is_elsewhere = "memory://" in self._url and not is_here
+        return self.__dict__
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PersiStore) or self.read_only != other.read_only:
@@ -115,16 +109,14 @@ class PersiStore(Store):
 
     def __str__(self) -> str:
         if isinstance(self._mapping, PersiDict):
-            return "/".join([self._url, *map(str, self._mapping.prefix)])
+            return "/".join([self._mapping.url, *map(str, self._mapping.prefix)])
         return f"{type(self._mapping).__name__}-{id(self._mapping)}"
-
-    @property
-    def _url(self) -> str:
-        return self._mapping.url if isinstance(self._mapping, PersiDict) else ""
 
     def with_read_only(self, read_only: bool = False) -> Self:  # noqa: FBT001, FBT002 - zarr's signature
         """Return a store of the same place that can, or can't, be written."""
-        return type(self)(self._mapping, read_only=read_only)
+        store = type(self)(self._mapping, read_only=read_only)
+        store._process = self._process  # noqa: SLF001 - its own kind
+        return store
 
     def close(self) -> None:
         """Give back what is open, unless the mapping was given, and so is its giver's."""
@@ -173,7 +165,10 @@ class PersiStore(Store):
             del self._mapping[self._key(key)]
 
     def _check_here(self) -> None:
-        if self._is_elsewhere:
+        # Where nobody sees it a chunk isn't stored. Not said when a store is unpickled, which would
+        # take a dask worker down, and the next one.
+        is_shared = isinstance(self._mapping, PersiDict) and "memory://" not in self._mapping.url
+        if not is_shared and self._process != _this_process():
             raise ValueError(
                 f"{self!r} lies in the memory of another process; use a directory, or s3://, to share it"
             )
@@ -292,6 +287,10 @@ class PersiStore(Store):
             lambda: {name[start:].partition("/")[0] for name in self._names(folder)}
         ):
             yield part
+
+
+def _this_process() -> tuple[str, int]:
+    return _LINEAGE, os.getpid()
 
 
 def _folder(prefix: str) -> str:
