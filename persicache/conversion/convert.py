@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from persicache.codecs import dump_object, load_object
@@ -14,6 +15,7 @@ from persicache.errors import (
     ConversionConflict,
     PersicacheError,
     UndigestibleValue,
+    UnencodableValue,
 )
 from persicache.keys import digest
 from persicache.mappings import ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, NEVER_RETRIEVE, PersiDict
@@ -47,6 +49,7 @@ def convert(
     *,
     allow_pickle: bool = False,
     progress: ProgressOption = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Converted:
     """Copy what another cache has stored into a dictionary of persicache.
 
@@ -69,6 +72,8 @@ def convert(
         Whether to show a bar, or a function that is called with the bytes that are done and
         those there are. By default a bar is shown on a terminal or in a notebook, if it takes
         more than two seconds.
+    storage_options : mapping, optional
+        For the fsspec filesystem of the source: credentials, endpoint.
 
     Raises
     ------
@@ -108,7 +113,7 @@ def convert(
     Converted(kind='persistdict', copied=0, present=2)
     """
     store = target if isinstance(target, PersiDict) else _opened(target, allow_pickle=allow_pickle)
-    found = _found(source, store, allow_pickle=allow_pickle or None)
+    found = _found(source, store, allow_pickle or None, storage_options)
     return _copy_all(found, store, shown=progress)
 
 
@@ -116,7 +121,12 @@ def _opened(target: str | os.PathLike[str], *, allow_pickle: bool) -> PersiDict[
     return PersiDict(target, verify="always", allow_pickle=allow_pickle or None)
 
 
-def _found(source: Any, store: PersiDict[Any], *, allow_pickle: bool | None) -> Records:
+def _found(
+    source: Any,
+    store: PersiDict[Any],
+    allow_pickle: bool | None,  # noqa: FBT001 - as `convert` was given it
+    storage_options: Mapping[str, Any] | None,
+) -> Records:
     if not isinstance(source, (str, os.PathLike)):
         if not all(hasattr(source, name) for name in ("__getitem__", "__iter__", "__len__")):
             raise TypeError(f"source must be a path, a URL or a dictionary, not {source!r}")
@@ -128,7 +138,7 @@ def _found(source: Any, store: PersiDict[Any], *, allow_pickle: bool | None) -> 
     if "://" not in place:
         place = os.path.realpath(os.path.expanduser(place))  # noqa: PTH111 - as in storage
     _refuse_overlap(place, store.url)
-    return records_at(place, allow_pickle=allow_pickle)
+    return records_at(place, allow_pickle=allow_pickle, storage_options=storage_options)
 
 
 def _refuse_overlap(source: str, target: str) -> None:
@@ -171,6 +181,9 @@ def _copy(record: Record, store: PersiDict[Any]) -> bool:
     is_new = _offer(record.key, value, store)
     stored = store[record.key]
     if not _same(value, stored):
+        if is_new:
+            store.discard(record.key)
+            raise UnencodableValue(key=record.key, reason="it comes back as something else")
         raise ConversionConflict(key=record.key, place=store.url)
     return is_new
 

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from persicache.conversion import chest, diskcache, joblib_memory, persidict, persistdict, stones
 from persicache.conversion.files import Files, files_at
@@ -25,7 +26,9 @@ OWN_ROW: Final = b"pc1"
 OWN_TABLE: Final = "%(name TEXT PRIMARY KEY NOT NULL, version TEXT %"
 
 
-def records_at(place: str, *, allow_pickle: bool | None) -> Records:
+def records_at(
+    place: str, *, allow_pickle: bool | None, storage_options: Mapping[str, Any] | None = None
+) -> Records:
     """Return what the cache at `place` holds.
 
     Raises
@@ -42,7 +45,7 @@ def records_at(place: str, *, allow_pickle: bool | None) -> Records:
             return _in_file(place, allow_pickle=allow_pickle)
         if os.path.isfile(place):  # the database of a cache, by its own path
             place = os.path.dirname(place)
-    return _in_files(files_at(place), allow_pickle=allow_pickle)
+    return _in_files(files_at(place, storage_options), allow_pickle=allow_pickle)
 
 
 def _in_file(path: str, *, allow_pickle: bool | None) -> Records:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from persicache.codecs import Bytes
 from persicache.errors import BackendError, CorruptEntry
@@ -34,10 +34,10 @@ class Files(NamedTuple):
     read: Callable[[str], Bytes]
 
 
-def files_at(place: str) -> Files:
+def files_at(place: str, storage_options: Mapping[str, Any] | None = None) -> Files:
     """Return the files below a directory, or a URL of fsspec; none is opened yet."""
     if "://" in place:
-        storage = open_storage(place)
+        storage = open_storage(place, storage_options=storage_options)
         sizes = {info.name: info.nbytes for info in storage.scan("")}
         return Files(storage.url, sizes, lambda name: Bytes(storage.read(name).buffer, is_private=False))
     # Not by a storage: that may sweep what killed processes left.

@@ -129,6 +129,8 @@ def lmdb_snapshot(path: str) -> Iterator[LmdbRow]:
                 table = environment.open_db(name, create=False)
                 for key, value in _rows(environment, table, path, begun):
                     yield name, key, value
+    except lmdb.MapResizedError:
+        raise BackendError(place=path, action="read it as it was", cause=_CHANGES) from None
     except lmdb.Error as error:
         raise BackendError(place=path, action="read the environment", cause=error) from error
 
