@@ -229,6 +229,8 @@ class JsonTable:
         self._seen = stamp_of(status) if is_settled else None
 
     def _parsed(self, data: bytes) -> dict[str, Any]:
+        if not data.strip():  # just made, by `touch` or by tempfile
+            return {}
         try:
             document = json.loads(data, object_pairs_hook=_object, parse_float=_float)
         except (ValueError, RecursionError) as error:

@@ -2,13 +2,11 @@
 
 # ruff: noqa: D102 - the Protocol owns the docstrings
 # ruff: noqa: PTH110, PTH116 - plain os calls, as in folders
-# ruff: noqa: S608 - the one thing put into statements is the table's name, and it is quoted
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import threading
 import time
@@ -16,20 +14,20 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from persicache.errors import BackendError, ReadOnlyPlace
+from persicache.errors import BackendError, ConditionsUnsupported, ReadOnlyPlace
 from persicache.storage.blob import ANY, Expectation, Version
 from persicache.storage.contents import MAP_FROM_NBYTES
 from persicache.storage.failure import failure, full_disk
 from persicache.storage.files import irregular
 from persicache.storage.lock_file import LockFile
 from persicache.storage.private_file import create_private, is_private_file
+from persicache.storage.sqlite_layout import ENTRIES, SqliteLayout
 from persicache.storage.sqlite_library import Connection, SqliteLibrary, primary_code, sqlite_library
 from persicache.storage.sqlite_unlocked import UnlockedConnection
-from persicache.storage.table import NESTED, PAGE, Change, Row, RowInfo, check_row, joined, prefix_end
+from persicache.storage.table import NESTED, PAGE, Change, Row, RowInfo, check_row, prefix_end
 
 __all__ = ["SqliteTable"]
 
-_COLUMNS: Final = ["name", "version", "modified", "data"]
 _BUSY: Final = 5
 _READ_ONLY: Final = 8
 _CANT_OPEN: Final = 14
@@ -94,6 +92,8 @@ class SqliteTable:
         Which table.
     durable : bool, default True
         Whether what was written survives a power cut.
+    layout : SqliteLayout, default ENTRIES
+        The table's columns.
     library : SqliteLibrary, optional
         Which SQLite; by default the best that there is.
 
@@ -120,6 +120,7 @@ class SqliteTable:
         *,
         table: str = "persicache",
         durable: bool = True,
+        layout: SqliteLayout = ENTRIES,
         library: SqliteLibrary | None = None,
     ) -> None:
         # SQLite puts its log beside the file itself, not beside a link to it: what is locked, and
@@ -131,22 +132,10 @@ class SqliteTable:
         self._writes = _Session()
         folder, _, base = path.rpartition("/")
         self._guard = LockFile(f"{folder}/.{base}.lock")
-        self._table = _identifier(table)
-        quoted = '"' + self._table.replace('"', '""') + '"'
-        self._sql_make = (
-            f"CREATE TABLE IF NOT EXISTS {quoted} (name TEXT PRIMARY KEY NOT NULL, "
-            "version TEXT NOT NULL, modified REAL NOT NULL, data BLOB NOT NULL)"
-        )
-        self._sql_get = f"SELECT data, version, modified FROM {quoted} WHERE name = ?"
-        self._sql_stat = f"SELECT length(data), version, modified FROM {quoted} WHERE name = ?"
-        self._sql_put = (
-            f"INSERT INTO {quoted} VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-            "version = excluded.version, modified = excluded.modified, data = excluded.data"
-        )
-        self._sql_delete = f"DELETE FROM {quoted} WHERE name = ?"
-        page = f"SELECT name, length(data), version, modified FROM {quoted} WHERE name >= ?"
-        self._sql_page = f"{page} AND name < ? ORDER BY name LIMIT {PAGE}"
-        self._sql_last_pages = f"{page} ORDER BY name LIMIT {PAGE}"
+        self._layout = layout
+        self._table = layout.identifier(table)
+        self._sql = sql = layout.statements(self._table)
+        self._sql_get = sql.get
         with _guard:
             _live.add(self)
 
@@ -180,30 +169,32 @@ class SqliteTable:
 
     def stat(self, name: str) -> RowInfo | None:
         with self._reading(f"read {name!r}") as connection:
-            rows = [] if connection is None else connection.run(self._sql_stat, (name,))
+            rows = [] if connection is None else connection.run(self._sql.stat, (name,))
         return RowInfo(name, *rows[0]) if rows else None
 
     def put(self, name: str, change: Change, *, expect: Expectation | Version = ANY) -> None:
-        values = _values(name, change)
+        self._refuse(expect)
+        values = self._layout.values(name, change)
         with self._writing(f"write {name!r}", create=True) as connection:
             assert connection is not None
             if expect is ANY:
-                connection.run(self._sql_put, values)
+                connection.run(self._sql.put, values)
                 return
             with _transaction(connection):
                 self._compare(connection, name, expect)
-                connection.run(self._sql_put, values)
+                connection.run(self._sql.put, values)
 
     def delete(self, name: str, *, expect: Expectation | Version = ANY) -> bool:
+        self._refuse(expect)
         with self._writing(f"remove {name!r}", create=False) as connection:
             if connection is None:
                 check_row(name, self.place, expect=expect, actual=None)
                 return False
             if expect is ANY:
-                return connection.change(self._sql_delete, (name,)) > 0
+                return connection.change(self._sql.delete, (name,)) > 0
             with _transaction(connection):
                 self._compare(connection, name, expect)
-                return connection.change(self._sql_delete, (name,)) > 0
+                return connection.change(self._sql.delete, (name,)) > 0
 
     def apply(self, changes: Mapping[str, Change]) -> None:
         gone = [(name,) for name, change in changes.items() if change.chunks is None]
@@ -212,14 +203,14 @@ class SqliteTable:
                 return
             with _transaction(connection):
                 connection.change_each(
-                    self._sql_put,
+                    self._sql.put,
                     (
-                        _values(name, change)
+                        self._layout.values(name, change)
                         for name, change in changes.items()
                         if change.chunks is not None
                     ),
                 )
-                connection.change_each(self._sql_delete, gone)
+                connection.change_each(self._sql.delete, gone)
 
     def scan(self, prefix: str = "") -> Iterator[RowInfo]:
         start, end = prefix, prefix_end(prefix)
@@ -228,9 +219,9 @@ class SqliteTable:
                 if connection is None:
                     return
                 if end is None:
-                    rows = connection.run(self._sql_last_pages, (start,))
+                    rows = connection.run(self._sql.last_pages, (start,))
                 else:
-                    rows = connection.run(self._sql_page, (start, end))
+                    rows = connection.run(self._sql.page, (start, end))
             for row in rows:
                 yield RowInfo(*row)
             if len(rows) < PAGE:
@@ -322,7 +313,7 @@ class SqliteTable:
         session.has_table = self._finds_table(session.connection)
         if create and not session.has_table:
             _turn_on_wal(session.connection)
-            session.connection.run(self._sql_make)
+            session.connection.run(self._sql.make)
             session.has_table = True
         return session.connection if session.has_table else None
 
@@ -353,13 +344,19 @@ class SqliteTable:
         columns = connection.run("SELECT name FROM pragma_table_info(?)", (self._table,))
         if not columns:
             return False
-        if [column for (column,) in columns] != _COLUMNS:
+        if tuple(column for (column,) in columns) != self._layout.columns:
             cause = f"its table {self._table!r} was not made by persicache; choose another by ?table="
+            if self._layout is not ENTRIES:
+                cause = f"its table {self._table!r} has other columns than {self._layout.columns}"
             raise BackendError(place=self.place, action="open the table", cause=cause)
         return True
 
+    def _refuse(self, expect: Expectation | Version) -> None:
+        if expect is not ANY and not self._layout.has_versions:
+            raise ConditionsUnsupported(place=self.place)
+
     def _compare(self, connection: Connection, name: str, expect: Expectation | Version) -> None:
-        rows = connection.run(self._sql_stat, (name,))
+        rows = connection.run(self._sql.stat, (name,))
         check_row(name, self.place, expect=expect, actual=rows[0][1] if rows else None)
 
     @contextlib.contextmanager
@@ -377,10 +374,6 @@ class SqliteTable:
             kind = ReadOnlyPlace if primary_code(error) == _READ_ONLY else BackendError
             cause = full_disk(self._path, error) or error
             raise kind(place=self.place, action=action, cause=cause) from error
-
-
-def _values(name: str, change: Change) -> tuple[object, ...]:
-    return (name, change.version, change.modified, joined(change))
 
 
 @contextlib.contextmanager
@@ -418,8 +411,3 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _identifier(table: str) -> str:
-    # SQLite doesn't tell upper from lower case in names, and keeps "sqlite_" for itself.
-    return re.sub(r"[A-Z%]|^s(?=qlite_)", lambda match: f"%{ord(match[0]):02x}", table)
