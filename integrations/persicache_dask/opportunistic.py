@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from dask._task_spec import DataNode, GraphNode, Task
 from dask.callbacks import Callback
@@ -80,6 +80,7 @@ class OpportunisticCache(Callback):
         self._kept = KeptValues(available_memory=available_memory, max_size=max_size)
         # By the identity of a graph, which lives as long as its computation.
         self._runs: dict[int, _Run] = {}
+        self._n_wanted = 0  # how often it was entered or registered
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.stats})"
@@ -93,9 +94,32 @@ class OpportunisticCache(Callback):
         """Forget everything."""
         self._kept.clear()
 
+    def __enter__(self) -> Self:
+        self.register()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.unregister()
+
+    def register(self) -> None:
+        """Use it from now on, in all threads."""
+        self._n_wanted += 1
+        super().register()
+
+    def unregister(self) -> None:
+        """Use it no longer, if nobody else has registered it."""
+        self._n_wanted = max(self._n_wanted - 1, 0)
+        if not self._n_wanted:
+            Callback.active.discard(self._callback)
+
     # What a scheduler calls, in the thread that computes
 
     def _start(self, graph: Graph) -> None:
+        if not self._n_wanted:
+            return
+        # Race: while one thread computes, dask hides all callbacks from the others, and afterwards
+        # it may restore what was hidden from them: none. So they get it in spite of that.
+        Callback.active.add(self._callback)
         contents = Contents(dict(graph), {}, Inputs())
         run = _Run({})
         self._runs[id(graph)] = run
