@@ -100,6 +100,8 @@ def make_plan(
     """
     wanted = list(dict.fromkeys(keys))
     graph: Graph = cull(convert_legacy_graph(given), wanted)
+    for key in wanted:
+        _split(graph, _target(graph, key))
     inputs = Inputs()
     contents = Contents(graph, known, inputs)
     plan = Plan({}, {}, {}, {}, {}, 0, {}, inputs)
@@ -196,13 +198,35 @@ def _named(key: Key, token: bytes, prefix: str) -> Key:
     return f"{prefix}{name}-{token.hex()[:32]}"
 
 
+def _split(graph: Graph, key: Key) -> None:
+    """Undo the fusion of a part with what puts parts together: `persist` has the part alone."""
+    node = graph.get(key)
+    if not isinstance(node, Task) or not node.has_subgraph():
+        return
+    inner, outer_key, names, *values = node.args
+    outer = inner[outer_key]
+    # The part of a bag is an iterator then, and gone when it was stored.
+    if not _is_glue(outer) or _module(outer) == "dask.bag.core" or len(outer.dependencies) != 1:
+        return
+    (part,) = outer.dependencies
+    if part not in inner or part in graph:
+        return
+    rest = {name: each for name, each in inner.items() if name != outer_key}
+    graph[part] = Task(part, node.func, rest, part, names, *values)
+    graph[key] = outer.substitute({}, key=key)
+
+
+def _is_glue(node: GraphNode | None) -> bool:
+    return isinstance(node, Task) and (_module(node), _name(node.func)) in _GLUE
+
+
 def _outputs(graph: Graph, wanted: Iterable[Key]) -> list[Key]:
     """Return the tasks whose results are asked for, or are what those are put together from."""
     found: dict[Key, None] = {}
     for key in wanted:
         target = _target(graph, key)
         node = graph.get(target)
-        if isinstance(node, Task) and (node.func.__module__, _name(node.func)) in _GLUE:
+        if node is not None and _is_glue(node):
             found |= {_target(graph, each): None for each in sorted(node.dependencies, key=repr)}
         else:
             found[target] = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import threading
 from collections import Counter
@@ -255,7 +254,7 @@ def cached(collection: C, store: str | os.PathLike[str] | ResultCache, **options
 
 
 def _seconds(given: Any) -> float:
-    if not isinstance(given, numbers.Real) or not given >= 0:
+    if not isinstance(given, (int, float)) or not given >= 0:
         raise ValueError(f"min_seconds must be a number of seconds, 0 or more, not {given!r}")
     return float(given)
 
