@@ -97,7 +97,7 @@ def make_persistdict_json(path):
 
 
 def make_persistdict_sqlite(path):
-    items = {f"key_{i}": {"index": i} for i in range(700)} | {"": "empty"}
+    items = {f"key_{i}": {"index": i} for i in range(510)} | {"": "empty"}
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE items (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
@@ -401,6 +401,35 @@ def test_a_conversion_that_was_killed_goes_on(tmp_path):
 def test_values_of_any_kind_are_compared(tmp_path, value):
     assert persicache.convert({"k": value}, tmp_path / "new").copied == 1
     assert persicache.convert({"k": value}, tmp_path / "new").present == 1
+
+
+def test_what_comes_back_as_something_else_is_not_kept(tmp_path):
+    new = persicache.open(tmp_path / "new", format="json")
+    with pytest.raises(persicache.UnencodableValue, match=r"'tuple'.*something else"):
+        persicache.convert({"tuple": (1, 2), "list": [1, 2]}, new)
+    assert dict(new.items()) == {"list": [1, 2]}
+
+
+def test_what_persidict_did_not_finish_and_its_other_formats(tmp_path):
+    make_unsigned_persidict(tmp_path / "old")
+    make_persidict(tmp_path / "old", serialization_format="json", digest_len=0)
+    (tmp_path / "old" / ".__tmp__x8k2").write_bytes(b"half")
+    assert persicache.convert(tmp_path / "old", tmp_path / "new") == ("persidict", 6, 0)
+    new = persicache.open(tmp_path / "new")
+    assert new["json", "one"] == new["pkl", "one"] == 1
+    assert new["json", "a", "b", "c_d"] == new["pkl", "a", "b", "c_d"]
+
+
+def test_a_source_that_fails_in_the_middle_leaves_nothing_open(tmp_path):
+    make_stones(tmp_path / "old")
+
+    def stop(_done, _total):
+        raise InterruptedError
+
+    for _ in range(2):
+        with pytest.raises(InterruptedError):
+            persicache.convert(tmp_path / "old", tmp_path / "new", progress=stop)
+    assert persicache.convert(tmp_path / "old", tmp_path / "new") == ("stones", 2, 1)
 
 
 def test_frames_and_what_contains_itself(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import Any, Final
 
@@ -33,7 +33,7 @@ def records(files: Files, *, allow_pickle: bool | None) -> Records:
         reason = "it is no list of keys and files"
         raise CorruptEntry(key=KEYS_FILE, place=files.place, reason=reason) from error
 
-    def each() -> Iterator[Record]:
+    def each() -> Generator[Record, None, None]:
         for key, name in pairs:
             load = lazily(codec, partial(files.read, name), key=key, place=files.place)
             yield Record(_hashable(key), files.sizes.get(name, 0), load)

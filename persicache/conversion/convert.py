@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -156,14 +157,17 @@ def _copy_all(found: Records, store: PersiDict[Any], *, shown: ProgressOption) -
     copied = present = 0
     failed: list[Record] = []
     first: PersicacheError | None = None
-    with progress_bar(shown, title=f"convert {found.kind}", total_nbytes=found.nbytes) as advance:
-        for record in found.records:
+    title = f"convert {found.kind}"
+    # What is open for it is closed, whatever happens, and not when somebody forgets the error.
+    with (
+        contextlib.closing(found.records) as records,
+        progress_bar(shown, title=title, total_nbytes=found.nbytes) as advance,
+    ):
+        for record in records:
             try:
                 is_new = _copy(record, store)
-            except BackendError:  # the next would fare no better
-                raise
-            except PersicacheError as error:
-                first = first or error
+            except _Failed as failure:
+                first = first or failure.why
                 failed.append(record)
             else:
                 copied, present = copied + is_new, present + (not is_new)
@@ -175,16 +179,33 @@ def _copy_all(found: Records, store: PersiDict[Any], *, shown: ProgressOption) -
     return Converted(found.kind, copied, present)
 
 
+class _Failed(Exception):
+    """One value can't be copied; others may."""
+
+    def __init__(self, why: PersicacheError) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 def _copy(record: Record, store: PersiDict[Any]) -> bool:
     """Store a value unless it is there, and compare what is; return whether it is new."""
-    value = record.load()
-    is_new = _offer(record.key, value, store)
-    stored = store[record.key]
+    try:
+        value = record.load()
+    except PersicacheError as error:
+        raise _Failed(error) from error
+    try:
+        is_new = _offer(record.key, value, store)
+        stored = store[record.key]
+    except BackendError:  # the next would fare no better
+        raise
+    except PersicacheError as error:
+        raise _Failed(error) from error
     if not _same(value, stored):
         if is_new:
             store.discard(record.key)
-            raise UnencodableValue(key=record.key, reason="it comes back as something else")
-        raise ConversionConflict(key=record.key, place=store.url)
+            reason = "it comes back as something else"
+            raise _Failed(UnencodableValue(key=record.key, reason=reason))
+        raise _Failed(ConversionConflict(key=record.key, place=store.url))
     return is_new
 
 

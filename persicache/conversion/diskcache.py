@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -48,7 +48,7 @@ def records(files: Files, *, allow_pickle: bool | None, clock: Callable[[], floa
         with sqlite_snapshot(os.path.join(files.place, name)) as run:
             nbytes += run(f"SELECT total(size) + count(*) FROM Cache WHERE {_LIVE}", (now,))[0][0]
 
-    def each() -> Iterator[Record]:
+    def each() -> Generator[Record, None, None]:
         for name in names:
             with sqlite_snapshot(os.path.join(files.place, name)) as run:
                 yield from _Shard(files, name, run, allow_pickle=allow_pickle).records(now)

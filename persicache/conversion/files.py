@@ -42,10 +42,13 @@ def files_at(place: str, storage_options: Mapping[str, Any] | None = None) -> Fi
         return Files(storage.url, sizes, lambda name: Bytes(storage.read(name).buffer, is_private=False))
     # Not by a storage: that may sweep what killed processes left.
     found = {}
-    for folder, _, names in os.walk(place):
-        for name in names:
-            path = os.path.join(folder, name)
-            found[os.path.relpath(path, place).replace(os.sep, "/")] = os.path.getsize(path)
+    try:
+        for folder, _, names in os.walk(place, onerror=_raise):
+            for name in names:
+                path = os.path.join(folder, name)
+                found[os.path.relpath(path, place).replace(os.sep, "/")] = os.path.getsize(path)
+    except OSError as error:
+        raise BackendError(place=place, action="list it", cause=error) from error
 
     def read(name: str) -> Bytes:
         if name not in found:  # which a path out of the directory isn't, either
@@ -53,6 +56,10 @@ def files_at(place: str, storage_options: Mapping[str, Any] | None = None) -> Fi
         return read_file(os.path.join(place, name))
 
     return Files(place, found, read)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # what os.walk would pass over
 
 
 def read_file(path: str) -> Bytes:

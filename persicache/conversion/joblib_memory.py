@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import Final
 
@@ -26,7 +26,7 @@ def records(files: Files, *, allow_pickle: bool | None) -> Records:
     shared = "joblib/" if all(name.startswith("joblib/") for name in names) else ""
     codec = plain("joblib", allow_pickle=allow_pickle)
 
-    def each() -> Iterator[Record]:
+    def each() -> Generator[Record, None, None]:
         for name in names:
             key = tuple(name.removeprefix(shared).split("/")[:-1])
             load = lazily(codec, partial(files.read, name), key=key, place=files.place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ __all__ = ["records"]
 def records(source: Any) -> Records:
     """Return the items of a mapping, or of what has keys and values as one does."""
 
-    def each() -> Iterator[Record]:
+    def each() -> Generator[Record, None, None]:
         for key in source:
             yield Record(_plain(key), 1, partial(source.__getitem__, key))
 

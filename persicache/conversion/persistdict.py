@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from persicache.codecs import Bytes
@@ -51,7 +51,7 @@ def sqlite_records(path: str) -> Records | None:
         names = tables(run)
         sizes = [run(f"SELECT total(length(value)) FROM {_quoted(name)}")[0][0] for name in names]  # noqa: S608 - quoted
 
-    def each() -> Iterator[Record]:
+    def each() -> Generator[Record, None, None]:
         with sqlite_snapshot(path) as run:
             for name in names:
                 for key, text in _rows(run, name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from persicache.codecs import Bytes, Codec, Owner
@@ -37,13 +37,13 @@ class Records(NamedTuple):
         Whose it is, such as "chest".
     nbytes : int
         How much it is in all.
-    records : iterable of Record
+    records : generator of Record
         Each of them; to be gone through once.
     """
 
     kind: str
     nbytes: int
-    records: Iterable[Record]
+    records: Generator[Record, None, None]
 
 
 def lazily(codec: Codec, read: Callable[[], Bytes], *, key: object, place: str) -> Callable[[], Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import Final
 
@@ -44,7 +44,7 @@ def records(path: str, *, allow_pickle: bool | None) -> Records:
     }
     is_private = is_private_file(data_file(path))
 
-    def each() -> Iterator[Record]:
+    def each() -> Generator[Record, None, None]:
         for table, raw, value in lmdb_snapshot(path):
             key = raw if table is None else (table, raw)
             read = partial(Bytes, value, is_private)
