@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from joblib._store_backends import CacheItemInfo, StoreBackendBase, StoreBackendMixin
 from joblib.memory import MemorizedFunc, Memory
 
-from persicache import BackendError, PersicacheError, PersicacheWarning, PersiDict
+from persicache import BackendError, CorruptEntry, PersicacheError, PersiDict
 from persicache_joblib import vault
-from persicache_joblib.callers import caller
+from persicache_joblib.callers import caller, warn_caller
 from persicache_joblib.functions import adopt
 from persicache_joblib.options import check_mmap_mode, dictionary_options, place_of
 from persicache_joblib.readonly import readonly
@@ -65,6 +64,7 @@ class PersicacheBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[mi
         self.location = everything.url
         self._results = everything.get_subdict(RESULTS)
         self._uses = Uses(everything.get_subdict(USES))
+        self._told: set[tuple[type[Exception], str | None]] = set()
 
     def _has_secret_location(self) -> bool:
         return "***" in self.location
@@ -89,7 +89,7 @@ class PersicacheBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[mi
         except KeyError:
             return None
         except PersicacheError as error:
-            _warn(f"{key[0]} is computed again: {error}")
+            self._tell(f"{key[0]} is computed again: {error}", error, key)
             return None
         self._uses.note(key)
         return (readonly(value) if mmap_mode == "r" else value), metadata
@@ -102,7 +102,7 @@ class PersicacheBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[mi
         except KeyError:
             return None
         except PersicacheError as error:
-            _warn(f"{key[0]} is computed again: {error}")
+            self._tell(f"{key[0]} is computed again: {error}", error, key)
             return None
 
     def store(self, call_id: Sequence[str], value: Any, metadata: dict[str, Any]) -> bool:
@@ -111,10 +111,17 @@ class PersicacheBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[mi
         try:
             self._results.put(key, value, about=_printable(metadata))
         except (PersicacheError, TypeError) as error:
-            _warn(f"a result of {key[0]} isn't kept: {error}")
+            self._tell(f"a result of {key[0]} isn't kept: {error}", error, key)
             return False
         self._uses.note(key)
         return True
+
+    def _tell(self, message: str, error: Exception, key: ResultKey) -> None:
+        """Warn: once of the place, once a function of what its results are, and of all that is damaged."""
+        about = (type(error), None if isinstance(error, BackendError) else key[0])
+        if isinstance(error, CorruptEntry) or about not in self._told:
+            self._told.add(about)
+            warn_caller(message)
 
     # joblib's contract
 
@@ -258,7 +265,3 @@ def _printable(metadata: dict[str, Any]) -> dict[str, Any]:
         return metadata
     texts = {name: text.encode("utf-8", "backslashreplace").decode() for name, text in shown.items()}
     return {**metadata, "input_args": texts}
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, PersicacheWarning, stacklevel=6)

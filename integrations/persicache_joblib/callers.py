@@ -1,16 +1,20 @@
-"""Who called, where joblib doesn't tell a backend for whom it works: `caller`."""
+"""Who called, where joblib doesn't tell a backend for whom it works: `caller` and `warn_caller`."""
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Final, TypeVar
 
-__all__ = ["caller"]
+from persicache import PersicacheWarning
+
+__all__ = ["caller", "warn_caller"]
 
 T = TypeVar("T")
 
 #: How far up joblib's own functions reach.
 MOST_FRAMES: Final = 4
+OURS: Final = frozenset({"joblib", "persicache_joblib"})
 
 
 def caller(kind: type[T]) -> T | None:
@@ -32,3 +36,11 @@ def caller(kind: type[T]) -> T | None:
         if isinstance(found, kind):
             return found
     return None
+
+
+def warn_caller(message: str) -> None:
+    """Warn whoever called a function that joblib decorated."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, PersicacheWarning, stacklevel=level)

@@ -20,7 +20,8 @@ from persicache_joblib.options import check_mmap_mode
 
 __all__ = ["AsyncPersistentFunc", "PersistentFunc", "adopt"]
 
-
+#: Beside the attributes of the function that is decorated, which joblib takes over.
+_CODE: Final = "_persicache_fingerprint"
 #: The object whose method is called.
 _digested: Final[ContextVar[Any]] = ContextVar("persicache_joblib_digested", default=None)
 
@@ -36,16 +37,16 @@ class _Persistent(MemorizedFunc):  # type: ignore[misc]  # joblib isn't typed
     @property
     def func_id(self) -> str:
         """The function's name and the digest of its code, as it is now."""
-        code: Fingerprint | None = self.__dict__.get("_code")
+        code: Fingerprint | None = self.__dict__.get(_CODE)
         if code is None or not code.is_current():
             # The object of a method is an argument.
             function: Any = getattr(self.func, "__func__", self.func)
-            code = self.__dict__["_code"] = fingerprint(function)
+            code = self.__dict__[_CODE] = fingerprint(function)
         return f"{self.__dict__['func_id']}/{code.digest.hex()}"
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        state.pop("_code", None)
+        state.pop(_CODE, None)
         return state
 
     def __persicache_code__(self) -> tuple[Any, ...]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import random
+import threading
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterable
+from functools import cache
 from multiprocessing.util import Finalize
 from typing import Any, Final, TypeAlias
 
@@ -73,8 +76,9 @@ class Uses:
             self._begin()
         now = self._noted[key] = self._clock()
         if self._at_exit is None:
-            # Not `atexit`, which multiprocessing's children skip.
+            # The children of multiprocessing skip what other processes do at their end.
             self._at_exit = Finalize(None, self.flush, exitpriority=0)
+            _flush_at_exit()
         if now >= self._due:
             self.flush()
 
@@ -130,6 +134,19 @@ class Uses:
     def _readable(self) -> Iterable[tuple[Any, dict[ResultKey, float]]]:
         with contextlib.suppress(PersicacheError):  # damaged notes are told of after all others
             yield from self._notes.items()
+
+
+@cache
+def _flush_at_exit() -> None:
+    # Exit handlers come too late: s3fs has closed its connections by then, and new ones need a thread
+    # pool, which ends with the threads.
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(_flush_all)
+
+
+def _flush_all() -> None:
+    for uses in list(_of_this_process):
+        uses.flush()
 
 
 #: Several can note the use of one place: each Memory has its own.
