@@ -117,11 +117,12 @@ class Entries:
 
     def metadata(self, key: object, where: KeyName) -> Metadata:
         """Return what the entry of a key says of itself."""
-        return self.told(key, where, self.storage.read(where.name))
+        owner = Owner(key, where.text, self.place)
+        return self.codec.metadata(self.storage.read(where.name).buffer, owner)
 
     def told(self, key: object, where: KeyName, blob: Blob) -> Metadata:
-        """Return what the entry in `blob` says of itself."""
-        return self.codec.metadata(blob.buffer, Owner(key, where.text, self.place))
+        """Return what the entry in `blob` says of itself, after `decode` has verified it."""
+        return self.codec.peek(blob.buffer, Owner(key, where.text, self.place))
 
     def peek(self, where: KeyName) -> Metadata:
         """Return what an entry claims of itself, unverified; reads no more than the head of most.
