@@ -55,6 +55,11 @@ class PersistMagics(Magics):
         They are found by the cell's code, comments and layout aside, and by what it reads: the values
         of variables, the code of functions, the versions of libraries. What is printed and displayed
         is shown again. Imports, functions and classes of the cell are run each time.
+
+        What it does besides, as writing a file or seeding a generator of random numbers, is not
+        repeated. What it finds outside of variables, as a file, an address or the time, doesn't count:
+        name files after ``--depends``, and change ``--version`` for all else. What two variables have in
+        common may be two equal copies when they come back.
         """
         __tracebackhide__ = True
         return self._persist(parse_argstring(self.persist, line), cell)
@@ -83,6 +88,7 @@ class PersistMagics(Magics):
         __tracebackhide__ = True  # what the cell raises is shown as of the cell
         run = self._run(arguments, source)
         shelf = self._shelf(arguments, run)
+        self._persisted |= dict.fromkeys(run.keeps, (arguments, source))
         trouble = None
         try:
             self._restore_or_keep(run, shelf)
@@ -94,22 +100,18 @@ class PersistMagics(Magics):
             trouble = error
         if trouble is not None:
             self._go_on(run, shelf, trouble)
-        self._persisted |= dict.fromkeys([*run.keeps, *run.made_names], (arguments, source))
+        self._persisted |= dict.fromkeys(run.made_names, (arguments, source))
         return run.result
 
     @staticmethod
     def _restore_or_keep(run: Run, shelf: Shelf) -> None:
         call, is_hit = shelf.find()
-        if is_hit:
-            run.prepare()
-        kept = shelf.fetch(call, run.execute)
+        kept = shelf.fetch(call, is_hit=is_hit)
         if run.is_done:
             if not shelf.holds(call):
                 raise NotKept("a file that it depends on was changed meanwhile")
             _tell(kept, is_restored=False)
             return
-        if not is_hit:  # another process was just computing the same
-            run.prepare()
         run.check_alone(kept["changed"])
         run.restore(kept)
         _tell(kept, is_restored=True)
@@ -142,11 +144,11 @@ class PersistMagics(Magics):
         tree = shell.transform_ast(shell.compile.ast_parse(text, filename))
         try:
             cell = Cell(text, tree=tree, filename=filename)
-            unknown = sorted(set(arguments.names) - cell.binds - cell.reads)
+            names = tuple(_split(arguments.names))
+            unknown = sorted(set(names) - cell.binds - cell.reads)
             if unknown:
                 raise CellNotSupported(f"it makes no {', '.join(unknown)}")
-            ignored = frozenset(arguments.ignore)
-            return Run(cell, shell, names=tuple(arguments.names), ignored=ignored)
+            return Run(cell, shell, names=names, ignored=frozenset(_split(arguments.ignore)))
         except CellNotSupported as error:
             raise UsageError(f"this cell can't be persisted: {error}") from error
 
@@ -154,7 +156,7 @@ class PersistMagics(Magics):
         options = dict(self.options)
         if run is not None:
             options["version"] = arguments.version
-            options["depends_on"] = [Path(each) for each in arguments.depends]
+            options["depends_on"] = [Path(each).expanduser() for each in arguments.depends]
         try:
             return Shelf(arguments.store or self.store or None, options, run)
         except (PersicacheError, TypeError, ValueError) as error:  # of what a person has set
@@ -200,6 +202,10 @@ class PersistMagics(Magics):
         else:
             number = sum(entry.forget() for names, _, entry in shelf.entries() if wanted & set(names))
         _say(f"{_counted(number)} forgotten in {shelf.url}")
+
+
+def _split(names: list[str]) -> list[str]:
+    return [name for each in names for name in each.split(",") if name]
 
 
 def _tell(kept: Made, *, is_restored: bool) -> None:

@@ -14,10 +14,11 @@ from persicache_ipython.run import Run
 __all__ = ["Shelf"]
 
 #: Parameters beside those that are called like the cell's variables.
-_CELL: Final = "persicache_cell"
-_CODE: Final = "persicache_code"
-_ALL: Final = "persicache_all"
-_KEEPS: Final = "persicache_keeps_"
+_OURS: Final = "persicache_"
+_CELL: Final = f"{_OURS}cell"
+_CODE: Final = f"{_OURS}code"
+_ALL: Final = f"{_OURS}all"
+_KEEPS: Final = f"{_OURS}keeps_"
 #: What a variable is that isn't bound; no value is told so.
 _ABSENT: Final = "<absent>"
 
@@ -63,9 +64,31 @@ class Shelf:
             return unbound, True
         return call, self._memoized.contains(run_=None, **call)
 
-    def fetch(self, call: Mapping[str, Any], run: Callable[[], Made]) -> Made:
-        """Return what is kept, or run the cell and keep what it returns."""
-        kept: Made = self._memoized(run_=run, **call)
+    def fetch(self, call: Mapping[str, Any], *, is_hit: bool) -> Made:
+        """Return what is kept, once the definitions that it may need are there; or run the cell."""
+        run = self._run
+        assert run is not None
+        if is_hit:
+            run.prepare()
+            return self._called(run.execute, call)
+
+        def execute() -> Made:
+            if self.holds(call):
+                raise _MadeElsewhere
+            return run.execute()
+
+        try:
+            kept = self._called(execute, call)
+        except _MadeElsewhere:
+            # Another process was just running the cell, and what it made needs the definitions.
+            run.prepare()
+            return self._called(run.execute, call)
+        if not run.is_done:
+            run.prepare()
+        return kept
+
+    def _called(self, execute: Callable[[], Made], call: Mapping[str, Any]) -> Made:
+        kept: Made = self._memoized(run_=execute, **call)
         return kept
 
     def holds(self, call: Mapping[str, Any]) -> bool:
@@ -96,16 +119,22 @@ class Shelf:
     def explain(self) -> Iterator[str]:
         """Say why the cell would be run or restored, line by line."""
         explanation = self._memoized.explain(run_=None, **self.find()[0])
-        changed = {difference.name: difference.change for difference in explanation.differences}
+        changed = {each.name for each in explanation.differences if each.kind == "argument"}
+        is_other_choice = _ALL in changed or any(name.startswith(_KEEPS) for name in changed)
+        if _CELL in changed and is_other_choice:
+            yield "nothing is kept that is like it"
+            return
         if _CELL in changed:
             yield "its code is another"
         elif _CODE in changed:
             yield "the code that it uses of modules is another"
-        if _ALL in changed or any(name.startswith(_KEEPS) for name in changed):
+        if is_other_choice:
             yield "what it keeps is another choice"
-        for name, change in changed.items():
-            if name not in {_CELL, _CODE, _ALL} and not name.startswith(_KEEPS):
-                yield f"{name} {change}"
+        for difference in explanation.differences:
+            if difference.kind != "argument":
+                yield str(difference)
+            elif not difference.name.startswith(_OURS):
+                yield f"{difference.name} {difference.change}"
         yield from (note for note in explanation.notes if _CELL not in note)  # that is the whole call
 
     def entries(self) -> Iterator[tuple[list[str], str, Any]]:
@@ -117,6 +146,10 @@ class Shelf:
     def clear(self) -> int:
         """Forget all; return how many runs that were."""
         return self._memoized.clear()
+
+
+class _MadeElsewhere(Exception):
+    """The cell need not be run: it has been, by another process, for which this one waited."""
 
 
 def _cell(*, run_: Callable[[], Any], **_inputs: Any) -> Any:
