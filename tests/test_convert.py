@@ -22,6 +22,8 @@ import pytest
 import s3fs
 
 import persicache
+from persicache.compat.chest import Chest
+from persicache.compat.persidict import FileDirDict
 from persicache.compat.stones import LmdbStore, stone
 
 ARRAY = np.arange(12.0).reshape(3, 4)
@@ -401,6 +403,17 @@ def test_a_conversion_that_was_killed_goes_on(tmp_path):
 def test_values_of_any_kind_are_compared(tmp_path, value):
     assert persicache.convert({"k": value}, tmp_path / "new").copied == 1
     assert persicache.convert({"k": value}, tmp_path / "new").present == 1
+
+
+def test_what_persicache_wrote_by_their_names_is_copied_too(tmp_path):
+    with Chest(path=str(tmp_path / "chest")) as chest:
+        chest["runs", 7] = ARRAY
+        chest.flush()
+    FileDirDict(base_dir=str(tmp_path / "persidict"))["a", "b"] = 1
+    LmdbStore(tmp_path / "stones", serialize="json", iterable={b"k": [1, 2]}).close()
+    for name in ("chest", "persidict", "stones"):
+        assert persicache.convert(tmp_path / name, tmp_path / "new") == (name, 1, 0)
+    same(dict(persicache.open(tmp_path / "new").items()), {("runs", 7): ARRAY, ("a", "b"): 1, b"k": [1, 2]})
 
 
 def test_what_comes_back_as_something_else_is_not_kept(tmp_path):

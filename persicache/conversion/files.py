@@ -7,13 +7,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from persicache.codecs import Bytes
 from persicache.errors import BackendError, CorruptEntry
 from persicache.storage import is_private_file, open_storage
 
 __all__ = ["Files", "files_at", "read_file"]
+
+
+#: Where persicache keeps what is no entry.
+OWN_FOLDER: Final = ".persicache"
 
 
 class Files(NamedTuple):
@@ -43,7 +47,9 @@ def files_at(place: str, storage_options: Mapping[str, Any] | None = None) -> Fi
     # Not by a storage: that may sweep what killed processes left.
     found = {}
     try:
-        for folder, _, names in os.walk(place, onerror=_raise):
+        for folder, folders, names in os.walk(place, onerror=_raise):
+            if OWN_FOLDER in folders:  # of `persicache.compat`, with locks
+                folders.remove(OWN_FOLDER)
             for name in names:
                 path = os.path.join(folder, name)
                 found[os.path.relpath(path, place).replace(os.sep, "/")] = os.path.getsize(path)
