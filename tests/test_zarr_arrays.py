@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import zarr
 from distributed import Client, LocalCluster
+from persicache_dask import ResultCache
 from persicache_zarr import PersiStore
 from places import PLACES
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
@@ -24,7 +25,8 @@ from zarr.storage import MemoryStore
 
 from persicache import CorruptEntry, PersiDict
 
-KINDS = [kind for kind in PLACES if kind.name in {"directory", "memory", "s3", "sqlite", "lmdb", "json"}]
+NAMES = ("directory", "memory", "s3", "sqlite", "lmdb", "json")
+KINDS = [kind for name in NAMES for kind in PLACES if kind.name == name]
 PROTOTYPE = default_buffer_prototype()
 X = np.arange(60.0).reshape(6, 10)
 
@@ -294,6 +296,34 @@ def test_dask_stores_and_loads_by_worker_processes(client, place):
     y = da.from_zarr(same(store), component="sums")
     assert y.chunks == x.chunks
     assert (y.T.compute() == X.T + 1).all()
+
+
+@pytest.mark.parametrize("kind", KINDS[:3], ids=str)
+def test_results_computed_from_an_array_are_kept_until_it_changes(place, tmp_path):
+    store = PersiStore(place.pop("url"), **place)
+    a = zarr.create_array(store, name="a", data=X, chunks=(3, 5))
+    zarr.create_array(store, name="ab", data=X)
+    calls = []
+
+    def double(x):
+        calls.append(1)
+        return 2 * x
+
+    def doubled():
+        calls.clear()
+        x = da.from_zarr(same(store), component="a").map_blocks(double, meta=np.empty((0, 0)))
+        with ResultCache(tmp_path / "results", min_seconds=0):
+            return x.compute(scheduler="sync")
+
+    assert (doubled() == 2 * X).all()
+    assert len(calls) == 4
+    zarr.open_array(store, path="ab")[0] = 1
+    assert (doubled() == 2 * X).all()
+    assert calls == []
+    a[5, 9] = -1
+    assert doubled()[5, 9] == -2
+    assert calls
+    assert PersiStore({}).etags("a") is None
 
 
 def test_dask_on_worker_processes_is_told_that_memory_is_not_shared(client, tmp_path):

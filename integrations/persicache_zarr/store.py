@@ -7,6 +7,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Self
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -19,6 +20,8 @@ __all__ = ["PersiStore"]
 
 #: What a process and those that it forks know each other by; with the pid, the process alone.
 _LINEAGE: Final = uuid.uuid4().hex
+#: How many names' etags are asked for at once.
+_AT_ONCE: Final = 16
 
 
 class PersiStore(Store):
@@ -138,6 +141,50 @@ class PersiStore(Store):
     def supports_listing(self) -> bool:
         """Whether there is listing: yes."""
         return True
+
+    def etags(self, path: str) -> dict[str, str] | None:
+        """Return what differs after every write, of each name below a path.
+
+        So that `persicache_dask.ResultCache` sees whether an array has changed; a small request
+        each, some at a time.
+
+        Parameters
+        ----------
+        path : str
+            Of an array or group; "" for the whole store.
+
+        Returns
+        -------
+        dict of str to str, or None
+            None if the mapping is no PersiDict, and tells none.
+
+        Examples
+        --------
+        >>> import zarr
+        >>> store = PersiStore("memory://doc-zarr-etags")
+        >>> a = zarr.create_array(store, name="a", shape=4, chunks=2, dtype="i4")
+        >>> before = store.etags("a")
+        >>> a[3] = 7
+        >>> set(store.etags("a").items()) - set(before.items())
+        {('a/c/1', '...')}
+        >>> PersiDict("memory://doc-zarr-etags").clear()
+        """
+        if not isinstance(self._mapping, PersiDict):
+            return None
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            names = list(self._names(_folder(path)))
+            return {
+                name: etag
+                for name, etag in zip(names, pool.map(self._etag, names), strict=True)
+                if etag is not None
+            }
+
+    def _etag(self, name: str) -> str | None:
+        assert isinstance(self._mapping, PersiDict)
+        try:
+            return self._mapping.etag(key_of(name))
+        except KeyError:  # deleted since it was listed
+            return None
 
     # The work, which waits for disk or network
 
