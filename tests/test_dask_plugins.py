@@ -7,10 +7,11 @@ import time
 from urllib.request import urlopen
 
 import chromium
+import dask.array as da
 import pytest
 from bokeh.document import Document
 from distributed import Client, LocalCluster
-from persicache_dask import CacheWorkerPlugin, DashboardPlugin
+from persicache_dask import CacheWorkerPlugin, DashboardPlugin, ResultCache
 from persicache_dask.page import cache_page
 
 from persicache import MissingDependency, Stats, persistent_memoize
@@ -81,6 +82,20 @@ def test_each_worker_tells_hits_misses_and_bytes(client, add):
     assert grown[one]["nbytes_saved"] == 2 * grown[other]["nbytes_saved"] > 0
     assert grown[other]["nbytes_saved"] in [entry.nbytes for entry in add.entries()]
     assert after[one]["pid"] != after[other]["pid"]
+
+
+def test_what_a_result_cache_finds_is_told_too(client, tmp_path):
+    ones = da.ones(8, chunks=4).map_blocks(lambda x: x + 1)
+    before = known(client)
+    with ResultCache(tmp_path / "results", min_seconds=0):
+        for _ in range(2):
+            assert (ones.compute() == 2).all()
+
+    def grown(name):
+        after = told(client)
+        return sum(after[address][name] - before[address][name] for address in before)
+
+    wait_for(lambda: (grown("hits"), grown("misses")) == (2, 2))
 
 
 def test_a_plugin_that_is_taken_away_tells_no_more():
