@@ -229,6 +229,7 @@ def test_what_a_module_of_ones_own_does_is_part_of_the_key(notebook, tmp_path):
         "class A:\n    x = x\ny = A.x",
         "import pandas as pd\ny = pd.DataFrame({'a': [1, 2, 3]}).query('a > @x')",
         "import numpy as np, pandas as pd\na = np.ones(3)\ny = pd.eval('a + x')",
+        "import types\nk = types.SimpleNamespace(v=x)\nmatch {1: 2}:\n    case {k.v: got}: y = got",
         "y = f'{x}'",
         "match x:\n    case 1: y = 1\n    case other: y = other",
         "with open(__import__('os').devnull): y = x",
@@ -253,6 +254,7 @@ def test_whatever_way_a_cell_reads_a_variable(notebook, cell):
     [
         "for i in range(3):\n    last = i\nprint(i, last)",
         "import io\nwith io.StringIO('a') as f:\n    text = f.read()\nsize = len(text)",
+        "x = [[x for x in range(y)] for y in range(3)]",
         "while True:\n    done = True\n    break\nprint(done)",
         "try:\n    import numpy as xp\nexcept ImportError:\n    import math as xp\ny = xp.pi",
         "def make():\n    global made\n    made = 5\nmake()\ny = made",

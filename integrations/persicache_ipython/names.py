@@ -106,23 +106,23 @@ class Names:
             if isinstance(name, str)
         }
         self.binds |= captured
-        for part in ast.walk(case.pattern):
-            if isinstance(part, (ast.MatchValue, ast.MatchClass)):
-                self._simple(ast.Expr(part.value if isinstance(part, ast.MatchValue) else part.cls), bound)
+        named = {part.id for part in ast.walk(case.pattern) if isinstance(part, ast.Name)}
+        self.reads |= named - bound
         if case.guard is not None:
             self._simple(ast.Expr(case.guard), bound | captured)
         self._block(case.body, bound | captured)
 
     def _simple(self, node: ast.stmt, bound: set[str]) -> set[str]:
         reads, binds = _scope(node)
+        # `a and (b := 1)` may leave b alone.
+        unsure = {each.target.id for each in ast.walk(node) if isinstance(each, ast.NamedExpr)}
+        binds |= unsure
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             reads.add(node.target.id)
         self.reads |= reads - bound
         self.binds |= binds
         if isinstance(node, ast.Delete):
             return bound - binds
-        # `a and (b := 1)` may leave b alone.
-        unsure = {each.target.id for each in ast.walk(node) if isinstance(each, ast.NamedExpr)}
         return bound | (binds - unsure - _declared_only(node))
 
 
@@ -150,7 +150,10 @@ def _scope(node: ast.stmt, *, is_deep: bool = True) -> tuple[set[str], set[str]]
     """Return the names that a statement looks up in the module, and those that it binds there."""
     table = symtable.symtable(ast.unparse(ast.fix_missing_locations(node)), "<cell>", "exec")
     reads, binds = set[str](), set[str]()
+    own = _comprehended(node)
     for symbol in table.get_symbols():
+        if symbol.get_name() in own:
+            continue
         if symbol.is_referenced():
             reads.add(symbol.get_name())
         if symbol.is_assigned() or symbol.is_imported():
@@ -164,6 +167,27 @@ def _scope(node: ast.stmt, *, is_deep: bool = True) -> tuple[set[str], set[str]]
             if symbol.is_declared_global() and symbol.is_assigned():
                 binds.add(symbol.get_name())
     return reads, binds
+
+
+def _comprehended(node: ast.AST) -> set[str]:
+    """Return the names that are variables of comprehensions only.
+
+    From Python 3.12 on, where comprehensions are a part of the code around them, the compiler
+    counts them among the module's.
+    """
+    inside, outside = set[str](), set[str]()
+    todo = [node]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+            targets = [part.target for part in ast.walk(each) if isinstance(part, ast.comprehension)]
+            names = (part for target in targets for part in ast.walk(target))
+            inside |= {part.id for part in names if isinstance(part, ast.Name)}
+            todo.append(each.generators[0].iter)
+        else:
+            outside |= {each.id} if isinstance(each, ast.Name) else set()
+            todo += ast.iter_child_nodes(each)
+    return inside - outside
 
 
 def _inner(table: symtable.SymbolTable, *, is_deep: bool) -> Iterator[symtable.SymbolTable]:
