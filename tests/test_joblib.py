@@ -539,6 +539,25 @@ def test_another_process_here_finds_the_secrets(s3, on_s3, tmp_path, monkeypatch
     assert (tmp_path / "log").read_text().split() == ["3"]
 
 
+def test_references_outlive_the_worker_that_made_them(s3, on_s3, tmp_path):
+    f = on_s3().cache(joblib_workers.square)
+    code = """
+        import pickle, sys
+        f = pickle.load(sys.stdin.buffer)
+        sys.stdout.buffer.write(pickle.dumps(f.call_and_shelve(3)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        input=pickle.dumps(f),
+        env={**os.environ, joblib_workers.LOG: str(tmp_path / "log")},
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        check=True,
+    )
+    assert b"planted" not in done.stdout
+    assert pickle.loads(done.stdout).get() == 9
+
+
 def test_secrets_on_the_disk_are_for_this_user_and_go_with_the_process(s3, tmp_path):
     code = f"""
         import joblib, os, persicache_joblib, pickle, stat
@@ -561,11 +580,11 @@ def test_secrets_on_the_disk_are_for_this_user_and_go_with_the_process(s3, tmp_p
 
 
 def test_elsewhere_they_are_asked_for(s3, on_s3, tmp_path):
+    options = {"storage_options": s3.storage_options, "signing_key": "of this test"}
     code = f"""
         import joblib, joblib_workers, persicache_joblib, pickle, sys
         persicache_joblib.register()
-        options = {{"storage_options": {s3.storage_options!r}}}
-        memory = joblib.Memory({s3.url!r}, backend="persicache", verbose=0, backend_options=options)
+        memory = joblib.Memory({s3.url!r}, backend="persicache", verbose=0, backend_options={options!r})
         sys.stdout.buffer.write(pickle.dumps(memory.cache(joblib_workers.square)))
     """
     made = subprocess.run(  # by a process that has ended, as good as on another machine
@@ -574,9 +593,9 @@ def test_elsewhere_they_are_asked_for(s3, on_s3, tmp_path):
         capture_output=True,
         check=True,
     ).stdout
-    with pytest.raises(BackendError, match=r"storage_options.*register"):
+    with pytest.raises(BackendError, match=r"signing_key and storage_options.*register"):
         pickle.loads(made)
-    persicache_joblib.register(storage_options=s3.storage_options)
+    persicache_joblib.register(**options)
     f = pickle.loads(made)
     assert not f.check_call_in_cache(3)
     f.store_backend.store((f.func_id, f._get_args_id(3)), 9, {})
