@@ -153,7 +153,7 @@ def test_workers_of_the_command_line_spill_by_it(tmp_path):
     }
     with (
         LocalCluster(
-            n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None
+            n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -52,7 +52,7 @@ def spill_data(
     >>> from distributed import Client, LocalCluster
     >>> import dask.array as da
     >>> cluster = LocalCluster(
-    ...     n_workers=1, processes=False, dashboard_address=None, memory_limit="1 GiB",
+    ...     n_workers=1, processes=False, dashboard_address=":0", memory_limit="1 GiB",
     ...     data=spill_data(available_memory=0.5, policy="gdsf"),
     ... )
     >>> with cluster, Client(cluster):

@@ -28,7 +28,7 @@ class SpillWorker(Worker):
     >>> import asyncio
     >>> from distributed import Client, Scheduler
     >>> async def compute():
-    ...     async with Scheduler(dashboard_address=None, port=0) as scheduler:
+    ...     async with Scheduler(dashboard_address=":0", port=0) as scheduler:
     ...         async with SpillWorker(scheduler.address, dashboard=False) as worker:
     ...             async with Client(scheduler.address, asynchronous=True) as client:
     ...                 return await client.submit(sum, [1, 2, 3]), type(worker.data).__name__
