@@ -441,6 +441,25 @@ def test_what_the_cell_showed_is_shown_again(notebook):
     assert after[-1]["data"]["text/plain"] == "[1, 2]"
 
 
+def test_what_was_cleared_or_goes_on_changing_is_not_shown_again(notebook):
+    cell = """\
+    %%persist y
+    import sys
+    from IPython.display import clear_output, display
+    print("cleared")
+    clear_output()
+    print("left", end="", flush=True)
+    print("!", file=sys.stdout)
+    handle = display("first", display_id=True)
+    handle.update("second")
+    y = 1
+    y + 1;
+    """
+    assert any(output["kind"] == "clear_output" for output in notebook.outputs(cell))
+    said = notebook.run(cell)
+    assert said.splitlines()[1:] == ["some of what the cell displayed is not shown again", "left!"]
+
+
 def test_cells_are_listed_explained_and_forgotten(notebook):
     notebook.run("n = 1\ndef f(x): return x")
     cell = "%%persist\ny = f(n)\nz = 2"
@@ -476,6 +495,8 @@ def test_cells_are_listed_explained_and_forgotten(notebook):
 
 
 def test_a_store_of_a_cell_and_trouble_with_it(notebook, tmp_path):
+    notebook.run("%config PersistMagics.store = ''")
+    assert re.match(r"0 cells are kept in .*\bcache/persicache/memo\n", notebook.run("%persicache"))
     cell = f"%%persist --store {tmp_path / 'x.db'}\ny = 5"
     computed(notebook.run(cell))
     restored(notebook.run(cell))
