@@ -19,7 +19,7 @@ LOG = os.environ.get("CALLS", os.devnull)
 def called(name, part=1):
     if not np.size(part):
         return  # dask looks what a function returns of nothing
-    with open(LOG, "a", encoding="utf-8") as file:
+    with Path(LOG).open("a", encoding="utf-8") as file:
         file.write(f"{name}\n")
 
 

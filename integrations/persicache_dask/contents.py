@@ -39,13 +39,20 @@ class Unkeyed(NamedTuple):
     ----------
     reason : str
         Why.
+    is_trouble : bool
+        Whether that is a pity: what writes a file has no result to be kept.
     """
 
     reason: str
+    is_trouble: bool = True
 
 
 class _CantTellError(Exception):
     """A task has no digest."""
+
+    def __init__(self, reason: str, *, is_trouble: bool = True) -> None:
+        super().__init__(reason)
+        self.found = Unkeyed(reason, is_trouble)
 
 
 class Contents:
@@ -104,7 +111,7 @@ class Contents:
         try:
             return self._node(node, found)
         except _CantTellError as error:
-            return Unkeyed(str(error))
+            return error.found
         except UndigestibleValue as error:
             return Unkeyed(f"{error.path} has no digest: {error.reason}")
         except (Unnoticed, OSError) as error:
@@ -126,7 +133,9 @@ class Contents:
         if node.is_coro:
             raise _CantTellError(f"{node.func!r} is a coroutine function")
         if has_effects(node.func):
-            raise _CantTellError(f"{_label(node.func)} is there for what it does, and always runs")
+            raise _CantTellError(
+                f"{_label(node.func)} is there for what it does, and always runs", is_trouble=False
+            )
         if isinstance(node, NestedContainer):
             items = [self._told(each, found) for each in node.args]
             if isinstance(node, NodeSet):  # in the order of hashes
@@ -201,10 +210,13 @@ class Contents:
             fragment = value.fragment
             where = self._inputs.arrow_file(fragment.filesystem, fragment.path)
             return ("fragment", where, str(fragment.partition_expression), _row_groups(fragment))
+        if kind.__name__ == "CachingFileManager":  # xarray's: a file, and how it is opened
+            parts = [getattr(value, name, None) for name in ("_opener", "_args", "_kwargs", "_mode")]
+            return ("file manager", self._told(parts, found))
         if isinstance(value, type) or not module.startswith(_OPEN):
             return ("leaf", self._leaf(value))
-        parts = {name: each for name, each in _attributes(value) if not name.startswith("__")}
-        return ("object", f"{module}.{kind.__qualname__}", self._told(parts, found))
+        state = {name: each for name, each in _attributes(value) if not name.startswith("__")}
+        return ("object", f"{module}.{kind.__qualname__}", self._told(state, found))
 
     def _items(self, value: Any, found: Mapping[Key, bytes | Unkeyed]) -> object:
         kinds = set(map(type, value))
@@ -240,7 +252,7 @@ class Contents:
 
 def _sure(found: bytes | Unkeyed) -> bytes:
     if isinstance(found, Unkeyed):
-        raise _CantTellError(found.reason)
+        raise _CantTellError(found.reason, is_trouble=found.is_trouble)
     return found
 
 

@@ -48,6 +48,8 @@ class Plan:
         The digests of the results that are loaded, and of those that are computed.
     unkeyed : dict of key to str
         The results that can't be kept, and why.
+    troubles : dict of key to str
+        Those of them that could be, if their tasks were others.
     tasks_skipped : int
         How many tasks don't run.
     contents : dict of key to bytes
@@ -61,6 +63,7 @@ class Plan:
     hits: dict[Key, bytes]
     misses: dict[Key, bytes]
     unkeyed: dict[Key, str]
+    troubles: dict[Key, str]
     tasks_skipped: int
     contents: dict[Key, bytes]
     inputs: Inputs
@@ -104,7 +107,7 @@ def make_plan(
         _split(graph, _target(graph, key))
     inputs = Inputs()
     contents = Contents(graph, known, inputs)
-    plan = Plan({}, {}, {}, {}, {}, 0, {}, inputs)
+    plan = Plan({}, {}, {}, {}, {}, {}, 0, {}, inputs)
     if scope == "all" and any(_is_shuffle(node) for node in graph.values()):
         # Parts of a shuffle tell one another what they do; one that is loaded tells nothing.
         scope = "outputs"
@@ -118,6 +121,8 @@ def make_plan(
         for key, each in found.items():
             if isinstance(each, Unkeyed):
                 plan.unkeyed[key] = each.reason
+                if each.is_trouble:
+                    plan.troubles[key] = each.reason
             else:
                 # Twice the same task is computed twice, if it were by dask: it may throw dice.
                 keyed[key] = digest((each, salt, times[each]))
@@ -128,7 +133,7 @@ def make_plan(
         if scope == "all":
             left = [key for key in found if key not in plan.hits]
             below = {dep: None for key in left for dep in sorted(graph[key].dependencies, key=repr)}
-            frontier = [key for key in below if key not in seen and type(graph.get(key)) is Task]
+            frontier = [key for key in below if key not in seen and _can_be_kept(graph.get(key))]
         else:
             frontier = []
     _rewrite(plan, graph, wanted, contents, place, min_seconds)
@@ -172,7 +177,7 @@ def _rewrite(
         )
         if key in plan.hits:
             names[key] = name = _named(key, token, "load-")
-            plan.graph[name] = Task(name, Loading(place, plan.hits[key]))
+            plan.graph[name] = Task(name, Loading(place, plan.hits[key]), _data_producer=True)
         elif key in plan.misses:
             names[key] = name = _named(key, token, "")
             leads = any(type(graph.get(each)) is not DataNode and each not in plan.hits for each in needs)
@@ -230,7 +235,12 @@ def _outputs(graph: Graph, wanted: Iterable[Key]) -> list[Key]:
             found |= {_target(graph, each): None for each in sorted(node.dependencies, key=repr)}
         else:
             found[target] = None
-    return [key for key in found if type(graph.get(key)) is Task]
+    return [key for key in found if _can_be_kept(graph.get(key))]
+
+
+def _can_be_kept(node: GraphNode | None) -> bool:
+    # What is kept already need not be kept twice.
+    return type(node) is Task and not isinstance(node.func, (Keeping, Loading))
 
 
 def _target(graph: Graph, key: Key) -> Key:

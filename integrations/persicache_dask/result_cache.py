@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar, get_args
 
 from dask import core
+from dask._expr import HLGExpr, LLGExpr
 from dask._task_spec import Alias
 from dask.base import collections_to_expr
 
-from persicache import StaleReference
+from persicache import PersicacheWarning, StaleReference
 from persicache_dask.contents import Key
 from persicache_dask.explanation import ResultExplanation
 from persicache_dask.graphs import graph_of, rebuilt
@@ -111,7 +113,8 @@ class ResultCache:
         self._known: dict[Key, bytes] = {}
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._registered: list[Registration] = []
+        self._told: set[str] = set()
+        self._registered: list[Registration | None] = []
 
     def __repr__(self) -> str:
         stats = self.stats()
@@ -128,13 +131,16 @@ class ResultCache:
 
     def register(self) -> None:
         """Have ``compute`` and ``persist`` use the cache, until `unregister`; in all threads."""
-        self._registered.append(Registration(self.get))
+        # Once is enough: a second time, what is kept already would be kept again.
+        self._registered.append(None if self._registered else Registration(self))
 
     def unregister(self) -> None:
         """Have ``compute`` and ``persist`` be as they were before `register`."""
         if not self._registered:
             raise RuntimeError("unregister() without a register() before")
-        self._registered.pop().end()
+        registration = self._registered.pop()
+        if registration is not None:
+            registration.end()
 
     def stats(self) -> ResultStats:
         """Return what happened since this object was made."""
@@ -157,6 +163,16 @@ class ResultCache:
         """
         expr: Any = collections_to_expr([collection]).optimize()
         return ResultExplanation.of(self._plan(expr.__dask_graph__(), expr.__dask_keys__()))
+
+    def entries(self) -> Iterable[Any]:
+        """Return an iterable of what is stored, as of a memoized function."""
+        found: Iterable[Any] = self._place.results.entries()
+        return found
+
+    def clear(self) -> int:
+        """Remove all stored results of dask from the store; return how many."""
+        count: int = self._place.results.clear()
+        return count
 
     def cached(self, collection: C) -> C:
         """Return a collection of the same kind, that loads what is stored, and stores the rest.
@@ -200,9 +216,33 @@ class ResultCache:
                 if len(avoid) >= _MOST_PLANS:
                     raise
 
+    def submit(self, inner: Get, expr: Any, keys: Any) -> dict[Key, Any]:
+        """Return the futures of keys of a graph, by what submits one to a cluster.
+
+        Parameters
+        ----------
+        inner : callable
+            Takes an Expr and its keys, and returns futures by key.
+        expr : Expr
+            The graph.
+        keys : iterable of key
+            What is asked for.
+        """
+        plan = self._planned(expr.__dask_graph__(), list(keys))
+        graph = graph_of(expr, plan)
+        kind: Any = LLGExpr if isinstance(graph, dict) else HLGExpr
+        futures = inner(kind(graph), [plan.names[key] for key in keys])
+        return {key: futures[plan.names[key]] for key in keys}
+
     def _planned(self, graph: Mapping[Key, Any], keys: Any, *, avoid: Sequence[bytes] = ()) -> Plan:
         """Plan, and count."""
         plan = self._plan(graph, keys, avoid=avoid)
+        for reason in dict.fromkeys(plan.troubles.values()):
+            if reason not in self._told:
+                self._told.add(reason)
+                warnings.warn(
+                    f"some results are always computed, because {reason}", PersicacheWarning, stacklevel=2
+                )
         with self._lock:
             self._counts.update(
                 hits=len(plan.hits),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial
+from contextvars import ContextVar
+from functools import partial, wraps
 from typing import Any, Final, Protocol, TypeAlias
 
 import dask
 from dask import base as dask_base
 
-__all__ = ["CachingGet", "Get", "Registration", "is_client"]
+__all__ = ["Caching", "Get", "Registration", "is_client"]
 
 Get: TypeAlias = Callable[..., Any]
 
@@ -20,11 +21,14 @@ _base: Final[Any] = dask_base
 _DISTRIBUTED: Final = ("dask.distributed", "distributed")
 
 
-class CachingGet(Protocol):
-    """What computes keys of a graph by a scheduler, as far as they aren't stored."""
+class Caching(Protocol):
+    """A cache, as schedulers see it."""
 
-    def __call__(self, inner: Get, expr: Any, keys: Any, *, waits: bool = True, **options: Any) -> Any:
-        """Compute."""
+    def get(self, inner: Get, expr: Any, keys: Any, *, waits: bool = True, **options: Any) -> Any:
+        """Compute keys of a graph by a scheduler, as far as they aren't stored."""
+
+    def submit(self, inner: Get, expr: Any, keys: Any) -> dict[Any, Any]:
+        """Return the futures of keys of a graph, by what submits one."""
 
 
 def is_client(get: Get) -> bool:
@@ -32,33 +36,39 @@ def is_client(get: Get) -> bool:
     return hasattr(getattr(get, "__self__", None), "persist")
 
 
+#: Whether a graph comes from here, and need not be planned again by the client that it goes to.
+_is_planned: Final[ContextVar[bool]] = ContextVar("is_planned", default=False)
+
+
 class Registration:
     """Puts a cache in front of every scheduler that dask may choose, until `end`.
 
     Parameters
     ----------
-    get : CachingGet
-        The cache's.
+    cache : Caching
+        The cache.
     """
 
-    def __init__(self, get: CachingGet) -> None:
+    def __init__(self, cache: Caching) -> None:
         self._before = dask.config.get("scheduler", None)
         self._ours: dict[str, Scheduler | None] = {}
         named = _base.named_schedulers
         self._theirs: dict[str, Get] = dict(named)
         self.is_active = True
         for name, inner in self._theirs.items():
-            self._ours[name] = named[name] = Scheduler(self, get, partial(_given, inner))
+            self._ours[name] = named[name] = Scheduler(self, cache, partial(_given, inner))
         for name in _DISTRIBUTED:
             if name not in self._theirs:
-                self._ours[name] = named[name] = Scheduler(self, get, _current)
-        self._config: Any = dask.config.set(scheduler=Scheduler(self, get, self._default))
+                self._ours[name] = named[name] = Scheduler(self, cache, _current)
+        self._client = _Client(self, cache)
+        self._config: Any = dask.config.set(scheduler=Scheduler(self, cache, self._default))
 
     def end(self) -> None:
         """Take it away again."""
         # Race: what was chosen before goes on, without the cache.
         self.is_active = False
         self._config.__exit__(None, None, None)
+        self._client.end()
         named = _base.named_schedulers
         for name, ours in self._ours.items():
             if named.get(name) is not ours:
@@ -82,6 +92,51 @@ class Registration:
         return self._theirs["processes" if _is_bag(expr) else "threads"]
 
 
+class _Client:
+    """Has clients ask a cache that are asked themselves, by ``client.compute(x)``.
+
+    Parameters
+    ----------
+    registration : Registration
+        Whose it is.
+    cache : Caching
+        The cache.
+    """
+
+    #: What compute, persist and get go by, and all else that clients do.
+    _NAME: Final = "_graph_to_futures"
+
+    def __init__(self, registration: Registration, cache: Caching) -> None:
+        from distributed import Client  # noqa: PLC0415 - imported when it is used
+
+        self._class: Any = Client
+        self._theirs: Any = getattr(Client, self._NAME)
+        theirs = self._theirs
+
+        @wraps(theirs)
+        def submit(client: Any, expr: Any, keys: Any, *args: Any, **options: Any) -> Any:
+            def inner(expr: Any, keys: Any) -> Any:
+                return theirs(client, expr, keys, *args, **options)
+
+            # What is submitted or mapped is no collection, and may be called for what it does.
+            is_call = type(expr).__name__ in {"LLGExpr", "_MapExpr"}
+            if is_call or _is_planned.get() or not registration.is_active:
+                return inner(expr, keys)
+            token = _is_planned.set(True)
+            try:
+                return cache.submit(inner, expr, keys)
+            finally:
+                _is_planned.reset(token)
+
+        self._ours = submit
+        setattr(Client, self._NAME, submit)
+
+    def end(self) -> None:
+        """Have clients be as they were."""
+        if getattr(self._class, self._NAME) is self._ours:
+            setattr(self._class, self._NAME, self._theirs)
+
+
 class Scheduler:
     """What dask calls in place of a scheduler.
 
@@ -89,23 +144,23 @@ class Scheduler:
     ----------
     registration : Registration
         Whose it is.
-    get : CachingGet
-        The cache's.
+    cache : Caching
+        The cache.
     resolve : callable
         Returns the scheduler for a graph.
     """
 
-    def __init__(self, registration: Registration, get: CachingGet, resolve: Callable[[Any], Get]) -> None:
+    def __init__(self, registration: Registration, cache: Caching, resolve: Callable[[Any], Get]) -> None:
         self.registration = registration
         self.resolve = resolve
-        self._get = get
+        self._cache = cache
 
     def __call__(self, expr: Any, keys: Any, **options: Any) -> Any:
         """Compute keys of a graph."""
         inner = self.resolve(expr)
         if not self.registration.is_active:
             return inner(expr, keys, **options)
-        return self._get(inner, expr, keys, **options)
+        return self._computed(inner, expr, keys, **options)
 
     def persist(self, collections: Any, *, optimize_graph: bool = True, **options: Any) -> Any:
         """Compute collections into ones that hold the results, or futures."""
@@ -114,12 +169,19 @@ class Scheduler:
             *collections, traverse=False, optimize_graph=optimize_graph, scheduler=self._submit, **options
         )
 
+    def _computed(self, inner: Get, expr: Any, keys: Any, **options: Any) -> Any:
+        token = _is_planned.set(True)
+        try:
+            return self._cache.get(inner, expr, keys, **options)
+        finally:
+            _is_planned.reset(token)
+
     @property
     def _submit(self) -> Get:
         def submit(expr: Any, keys: Any, **options: Any) -> Any:
             inner = self.resolve(expr)
             if self.registration.is_active:
-                return self._get(inner, expr, keys, waits=False, **options)
+                return self._computed(inner, expr, keys, waits=False, **options)
             return (
                 inner(expr, keys, sync=False, **options)
                 if is_client(inner)
