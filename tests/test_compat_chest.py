@@ -382,6 +382,9 @@ def test_update_links_files(tmp_path):
     one.update(two)
     assert dict(one) == {"a": 1, "b": [20], "c": [30]}
     assert os.path.samefile(one.key_to_filename("b"), two.key_to_filename("b"))
+    one.update(two)
+    one.update(one)
+    assert files(one.path) == [".keys", "a", "b", "c"]
     one["b"].append(21)
     one.flush()
     assert (two["b"], Chest(path=one.path)["b"]) == ([20], [20, 21])

@@ -5,8 +5,7 @@ Besides, values are weighed with all that is in them, files are written whole or
 share a directory without losing keys, and keys never a file, and what is changed in place is stored.
 """
 
-# ruff: noqa: A002 - chest's names for its options
-# ruff: noqa: SLF001 - another chest is a chest, too
+# ruff: noqa: A002, SLF001 - chest's names for its options; and another chest is a chest, too
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from persicache.mappings import SpillDict
 from persicache.mappings import nbytes as weighed
@@ -32,19 +31,11 @@ from persicache.storage.folders import make_folders
 
 __all__ = ["Chest", "key_to_filename", "nbytes"]
 
-_PLAIN: Final = re.compile(r"[a-zA-Z_]\w*")
-_MOST_OPEN: Final = 512
+_PLAIN, _MOST_OPEN = re.compile(r"[a-zA-Z_]\w*"), 512
 
 
 def nbytes(value: object) -> int:
-    """Return how many bytes a value takes in memory.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> nbytes(np.ones(1000, dtype="i4"))
-    4000
-    """
+    """Return how many bytes a value takes in memory; an array without its head."""
     size = getattr(value, "nbytes", None)
     return size if isinstance(size, int) else weighed(value)
 
@@ -92,9 +83,9 @@ class Chest(MutableMapping[Any, Any]):
 
     Notes
     -----
-    A value that can't be dumped stays in memory, with a warning. What other processes have flushed is
-    seen: new keys at once, new values of what is in memory here after a `flush`. Of two who set a key
-    the one that flushes last wins. To change a value in place is to set it, if it is in memory then.
+    A value that can't be dumped stays in memory, with a warning. Keys that other processes flushed are
+    seen at once; new values of what is in memory here after a `flush`. To change a value in place is to
+    set it, while it is in memory. Of several who set a key the one that flushes last wins.
 
     Examples
     --------
@@ -127,22 +118,21 @@ class Chest(MutableMapping[Any, Any]):
     ) -> None:
         self.dump, self.load, self.open, self.open_many, self.mode = dump, load, open, open_many, mode
         self._explicitly_given_path = is_given = path is not None
-        file_format = FileFormat(
-            dump=dump, load=load, open=open, mode=mode, allow_pickle=allow_pickle, durable=is_given
-        )
         self.path = tempfile.mkdtemp(".chest") if path is None else os.fspath(path)
         make_folders(os.path.abspath(self.path))  # noqa: PTH100
         # Nothing of it leads back here, so that a chest goes when nobody has it any more.
         self._files = files = NamedFiles(
             self.path,
             key_to_filename=key_to_filename,
-            file_format=file_format,
+            file_format=FileFormat(
+                dump=dump, load=load, open=open, mode=mode, allow_pickle=allow_pickle, durable=is_given
+            ),
             on_miss=on_miss,
             on_overflow=on_overflow,
         )
         self.lock, self._turn = files.lock, files.look()
         self._values: SpillDict[Any] = SpillDict(
-            available_memory=_budget(1e9 if available_memory is None else available_memory),
+            available_memory=_budget(available_memory),
             spill_to=files,
             weigh=nbytes,
             on_miss=files.missed,
@@ -150,7 +140,7 @@ class Chest(MutableMapping[Any, Any]):
         )
         end = weakref.finalize(self, _end, self._values, files, self.path, os.getpid(), is_given=is_given)
         also_in_workers(self, end)
-        self.__del__ = end  # for who calls it; nobody else does
+        self.__del__ = end  # for who calls it: Python doesn't
         self.update(data or {})
 
     def __repr__(self) -> str:
@@ -225,8 +215,6 @@ class Chest(MutableMapping[Any, Any]):
             self[key] = items[key]
         self._values.refresh()
 
-    # Memory, and files
-
     def move_to_disk(self, key: Hashable) -> None:
         """Move a value out of memory; KeyError if there is none, TypeError if it can't be stored."""
         if not self._values.spill(key):
@@ -241,11 +229,10 @@ class Chest(MutableMapping[Any, Any]):
         wanted = [key for key in (keys if isinstance(keys, list) else [keys]) if key not in self.inmem]
         for start in range(0, len(wanted), _MOST_OPEN):
             some = wanted[start : start + _MOST_OPEN]
-            with contextlib.ExitStack() as stack:
-                files: list[Any] = [None] * len(some)
-                if self.open_many is not None:
-                    paths = [self.key_to_filename(key) for key in some]
-                    files = stack.enter_context(self.open_many(paths, mode=f"r{self.mode}"))
+            opening: Any = contextlib.nullcontext([None] * len(some))
+            if self.open_many is not None:
+                opening = self.open_many([self.key_to_filename(key) for key in some], mode=f"r{self.mode}")
+            with opening as files:
                 for key, file in zip(some, files, strict=True):
                     with self._files.ahead(key, file):
                         self._values[key]
@@ -288,9 +275,10 @@ class Chest(MutableMapping[Any, Any]):
         return self._values
 
 
-def _budget(amount: float | str) -> int | str:
+def _budget(amount: float | str | None) -> int | str:
     # One byte is as good as none: a SpillDict has some.
-    return amount if isinstance(amount, str) else int(max(1, min(amount, sys.maxsize)))
+    nbytes = 1e9 if amount is None else amount
+    return nbytes if isinstance(nbytes, str) else int(max(1, min(nbytes, sys.maxsize)))
 
 
 def _store(values: SpillDict[Any]) -> None:

@@ -1,6 +1,6 @@
 """Values in files of any names, and a file that says whose they are: `NamedFiles`."""
 
-# ruff: noqa: PTH100, PTH108, PTH110, PTH116, PTH118, PTH120 - plain os calls, as in storage
+# ruff: noqa: PTH100, PTH108, PTH110, PTH116, PTH118, PTH120, PTH121 - plain os calls, as in storage
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ class NamedFiles(MutableMapping[Any, Any]):
         self._key_to_filename = key_to_filename
         self._on_miss, self._on_overflow = on_miss, on_overflow
         self._names: dict[Hashable, str] = {}
+        self._owners: dict[str, Hashable] = {}  # whose a file is, or was when others last looked
         self._changed: set[Hashable] = set()  # of which `.keys` doesn't know yet
         self._digests: dict[Hashable, bytes | None] = {}  # of what was read
         self._ahead: dict[Hashable, Any] = {}
@@ -94,7 +95,8 @@ class NamedFiles(MutableMapping[Any, Any]):
 
     def name(self, key: Hashable) -> str:
         """Return the name of the file that a key has, or would have."""
-        return self._names.get(key) or self._checked(self._key_to_filename(key))
+        name = self._names.get(key) or self._checked(self._key_to_filename(key))
+        return name if self._owners.get(name, key) == key else uuid.uuid4().hex
 
     # Values
 
@@ -106,6 +108,7 @@ class NamedFiles(MutableMapping[Any, Any]):
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
         with self.lock:
+            self.look()
             name = self.name(key)
             is_new = key not in self._names
             try:
@@ -119,27 +122,31 @@ class NamedFiles(MutableMapping[Any, Any]):
 
     def __delitem__(self, key: Hashable) -> None:
         with self.lock:
-            self._remove(self._names.pop(key))
+            name = self._names.pop(key)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(name))
             self._note(key, None)
 
     def share(self, key: Hashable, other: NamedFiles) -> bool:
         """Have the very file that another has for a key; return whether that can be."""
         if not self.file_format.is_that_of(other.file_format):
             return False
+        source = other._path(other._names[key])
         with self.lock:
+            name = self.name(key)
             # Beside an older file: whoever reads that in another process finds the one or the other.
-            name = self.name(key) if key not in self._names else uuid.uuid4().hex
-            path = self._path(name)
+            link = self._path(uuid.uuid4().hex if key in self._names else name)
             try:
-                make_folders(os.path.dirname(path))
-                os.link(other._path(other._names[key]), path)
+                if os.path.exists(self._path(name)) and os.path.samefile(source, self._path(name)):
+                    return key in self._names
+                make_folders(os.path.dirname(link))
+                os.link(source, link)
             except OSError as error:
                 if error.errno in _TAKEN | NO_LINKS:
                     return False
                 raise
             if key in self._names:
-                os.replace(path, self._path(self._names[key]))  # noqa: PTH105
-                name = self._names[key]
+                os.replace(link, self._path(name))  # noqa: PTH105
             self._note(key, name)
             return True
 
@@ -179,6 +186,7 @@ class NamedFiles(MutableMapping[Any, Any]):
             if stamp == self._seen:
                 return self._turn
             told = self._told()
+            self._owners |= {name: key for key, name in told.items()}
             mine = {key: self._names[key] for key in self._changed if key in self._names}
             self._names = {key: name for key, name in told.items() if key not in self._changed} | mine
             self._seen = stamp
@@ -192,18 +200,25 @@ class NamedFiles(MutableMapping[Any, Any]):
                 self.look()
                 return
             with self._alone():
-                told = self._told()
-                names, outdated = dict(told), set()
+                names = self._told()
                 for key in self._changed:
-                    if key in self._names:
-                        names[key] = self._names[key]
-                        outdated |= {told[key]} if key in told else set()
-                    elif key in names and not os.path.exists(self._path(names[key])):
-                        del names[key]  # Race: else another process has stored it since
+                    self._settle(key, names)
                 self.file_format.write(self._path(KEYS), self._tellable(names), is_new=False)
                 self._names, self._changed, self._seen = names, set(), self._stamp()
-            for name in outdated - set(names.values()):
-                self._remove(name)
+                self._owners = {name: key for key, name in names.items()}
+
+    def _settle(self, key: Hashable, names: dict[Hashable, str]) -> None:
+        """See that what was stored or removed under a key is told of among `names`."""
+        mine = self._names.get(key)
+        told = names.get(key, mine)
+        if mine is not None and told is not None and mine != told:
+            # Race: others may just write to the file that they know of, so that one is never removed.
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self._path(mine), self._path(told))  # noqa: PTH105
+        if told is not None and os.path.exists(self._path(told)):
+            names[key] = told
+        else:  # Race: else another process has stored what was removed here
+            names.pop(key, None)
 
     def _told(self) -> dict[Hashable, str]:
         path = self._path(KEYS)
@@ -248,24 +263,25 @@ class NamedFiles(MutableMapping[Any, Any]):
     def _note(self, key: Hashable, name: str | None) -> None:
         if name is not None:
             self._names[key] = name
+            self._owners[name] = key
         self._changed.add(key)
         self._digests.pop(key, None)
 
     # Files
 
     def _read(self, key: Hashable, file: Any = None) -> Any:
-        try:
-            return self._loaded(key, file)
-        except FileNotFoundError:
-            self.look()  # Race: another process has given it another file, or removed it
-        try:
-            return self._loaded(key)
-        except FileNotFoundError:
-            raise KeyError(key) from None
+        while True:
+            self.look()
+            name = self._names[key]
+            try:
+                return self._loaded(name, key, file)
+            except FileNotFoundError:
+                self.look()
+                if self._names.get(key) == name:  # Race: else another process has given it another file
+                    raise KeyError(key) from None
 
-    def _loaded(self, key: Hashable, file: Any = None) -> Any:
-        path = self._path(self._names[key])
-        return self.file_format.read(path, key=key, place=self._root, file=file)
+    def _loaded(self, name: str, key: Hashable, file: Any) -> Any:
+        return self.file_format.read(self._path(name), key=key, place=self._root, file=file)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._root, name)
@@ -281,10 +297,6 @@ class NamedFiles(MutableMapping[Any, Any]):
             return stamp_of(os.stat(self._path(KEYS)))
         except (FileNotFoundError, NotADirectoryError):
             return None
-
-    def _remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(name))
 
 
 def _hashable(key: Any) -> Any:
