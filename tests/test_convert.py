@@ -339,20 +339,30 @@ def test_what_is_no_cache_is_refused(tmp_path):
     refused(tmp_path / "code", "lies in the other", target=tmp_path)
 
 
-def test_a_writer_in_the_middle_is_noticed(tmp_path):
-    make_stones(tmp_path / "old")
-
+@pytest.mark.parametrize("make", [make_stones, make_diskcache, make_persistdict_sqlite])
+def test_a_writer_in_the_middle_is_noticed(tmp_path, make):
+    make(tmp_path / "old")
     code = """
-import lmdb, sys
-with lmdb.open(sys.argv[1], max_dbs=9).begin(write=True) as transaction:
-    transaction.put(b"n", b"1")
+import diskcache, lmdb, os, sqlite3, sys
+_, path, kind = sys.argv
+if kind == "make_stones":
+    with lmdb.open(path, max_dbs=9).begin(write=True) as transaction:
+        transaction.put(b"n", b"1")
+elif kind == "make_diskcache":
+    diskcache.Cache(path)["n"] = 1
+    os._exit(0)
+else:
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM items")
 """
 
-    def write(_done, _total):
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / "old")], check=True)
+    def write(_done, _total, *, _calls=iter([1])):  # noqa: B008 - the first time only
+        if next(_calls, None):
+            subprocess.run([sys.executable, "-c", code, tmp_path / "old", make.__name__], check=True)
 
     with pytest.raises(persicache.BackendError, match="written meanwhile"):
-        persicache.convert(tmp_path / "old", tmp_path / "new", progress=write)
+        persicache.convert(tmp_path / "old", "memory://test-written-meanwhile", progress=write)
+    persicache.open("memory://test-written-meanwhile").clear()
 
 
 def test_progress_is_told_in_bytes(tmp_path):

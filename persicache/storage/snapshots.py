@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from persicache.errors import BackendError
@@ -63,12 +63,19 @@ def sqlite_snapshot(path: str) -> Iterator[RunSql]:
         if len(before) > 1:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="persicache-"))
             connection = sqlite_library().connect(_copied(path, folder))
-        else:
-            connection = sqlite_library().connect(path, immutable=True)
+            stack.callback(connection.close)
+            yield connection.run
+            return
+        connection = sqlite_library().connect(path, immutable=True)
         stack.callback(connection.close)
-        yield connection.run
-        if len(before) == 1 and _stamps(path) != before:
-            raise BackendError(place=path, action="read it as it was", cause=_CHANGES)
+
+        def run(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+            rows: list[tuple[Any, ...]] = connection.run(sql, values)
+            if _stamps(path) != before:  # then they can be of several states, or of none
+                raise BackendError(place=path, action="read it as it was", cause=_CHANGES)
+            return rows
+
+        yield run
 
 
 def _stamps(path: str) -> dict[str, tuple[int, int]]:
