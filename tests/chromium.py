@@ -52,11 +52,18 @@ class Page:
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """Return the browser's answer to a command."""
         self._n += 1
-        self._connection.write_message(json.dumps({"id": self._n, "method": method, "params": params}))
-        while True:
-            answer = json.loads(self._loop.run_sync(self._connection.read_message, timeout=30))
-            if answer.get("id") == self._n:
-                return answer["result"]
+
+        async def asked() -> dict[str, Any]:
+            await self._connection.write_message(
+                json.dumps({"id": self._n, "method": method, "params": params})
+            )
+            while True:
+                answer = json.loads(await self._connection.read_message() or "null")
+                assert answer, "Chromium is gone"
+                if answer.get("id") == self._n:
+                    return answer["result"]
+
+        return self._loop.run_sync(asked, timeout=30)
 
     def text(self) -> str:
         """Return what the page shows now."""
@@ -72,7 +79,11 @@ class Page:
 
     def close(self) -> None:
         """Leave the page."""
-        self._connection.close()
+
+        async def leave() -> None:
+            self._connection.close()
+
+        self._loop.run_sync(leave)
         self._loop.close()
 
 
@@ -111,7 +122,7 @@ def browsing(path: str, folder: Path):
 
         yield visit
     finally:
-        for page in pages:
-            page.close()
         process.terminate()
         process.wait(30)
+        for page in pages:
+            page.close()
