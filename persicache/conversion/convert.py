@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections import deque
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from persicache.codecs import dump_object, load_object
 from persicache.conversion import mapping
@@ -24,6 +26,13 @@ from persicache.mappings.progress import ProgressOption
 from persicache.mappings.progress import progress as progress_bar
 
 __all__ = ["Converted", "convert"]
+
+#: How many values are copied at once, and of how many bytes, and one more.
+WORKERS: Final = 8
+WAITING_NBYTES: Final = 64 * 1024**2
+
+#: Whether a value is new, or why it is not copied.
+Outcome: TypeAlias = bool | PersicacheError
 
 
 class Converted(NamedTuple):
@@ -157,20 +166,18 @@ def _copy_all(found: Records, store: PersiDict[Any], *, shown: ProgressOption) -
     copied = present = 0
     failed: list[Record] = []
     first: PersicacheError | None = None
-    title = f"convert {found.kind}"
     # What is open for it is closed, whatever happens, and not when somebody forgets the error.
     with (
-        contextlib.closing(found.records) as records,
-        progress_bar(shown, title=title, total_nbytes=found.nbytes) as advance,
+        contextlib.closing(found.records),
+        contextlib.closing(_outcomes(found, store)) as outcomes,
+        progress_bar(shown, title=f"convert {found.kind}", total_nbytes=found.nbytes) as advance,
     ):
-        for record in records:
-            try:
-                is_new = _copy(record, store)
-            except _Failed as failure:
-                first = first or failure.why
+        for record, outcome in outcomes:
+            if isinstance(outcome, PersicacheError):
+                first = first or outcome
                 failed.append(record)
             else:
-                copied, present = copied + is_new, present + (not is_new)
+                copied, present = copied + outcome, present + (not outcome)
             advance(record.nbytes)
     if first is not None:
         keys = ", ".join(repr(record.key) for record in failed[:10])
@@ -179,34 +186,55 @@ def _copy_all(found: Records, store: PersiDict[Any], *, shown: ProgressOption) -
     return Converted(found.kind, copied, present)
 
 
-class _Failed(Exception):
-    """One value can't be copied; others may."""
+def _outcomes(found: Records, store: PersiDict[Any]) -> Generator[tuple[Record, Outcome], None, None]:
+    """Copy the records in their order, and yield what became of each."""
+    if not found.takes_threads:
+        for record in found.records:
+            yield record, _copy(record, store)
+        return
+    # Several at once: most of the time goes by in waiting for a disk or a network.
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="persicache-convert")
+    waiting: deque[tuple[Record, Future[Outcome]]] = deque()
+    nbytes = 0
+    try:
+        for record in found.records:
+            waiting.append((record, pool.submit(_copy, record, store)))
+            nbytes += record.nbytes
+            while len(waiting) > WORKERS or (nbytes > WAITING_NBYTES and waiting):
+                done, future = waiting.popleft()
+                yield done, future.result()
+                nbytes -= done.nbytes
+        for done, future in waiting:
+            yield done, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-    def __init__(self, why: PersicacheError) -> None:
-        super().__init__(why)
-        self.why = why
 
+def _copy(record: Record, store: PersiDict[Any]) -> Outcome:
+    """Store a value unless it is there, and compare what is.
 
-def _copy(record: Record, store: PersiDict[Any]) -> bool:
-    """Store a value unless it is there, and compare what is; return whether it is new."""
+    Returns
+    -------
+    bool or PersicacheError
+        Whether it is new; or why it is not copied, while others can be.
+    """
     try:
         value = record.load()
     except PersicacheError as error:
-        raise _Failed(error) from error
+        return error
     try:
         is_new = _offer(record.key, value, store)
         stored = store[record.key]
     except BackendError:  # the next would fare no better
         raise
     except PersicacheError as error:
-        raise _Failed(error) from error
-    if not _same(value, stored):
-        if is_new:
-            store.discard(record.key)
-            reason = "it comes back as something else"
-            raise _Failed(UnencodableValue(key=record.key, reason=reason))
-        raise _Failed(ConversionConflict(key=record.key, place=store.url))
-    return is_new
+        return error
+    if _same(value, stored):
+        return is_new
+    if not is_new:
+        return ConversionConflict(key=record.key, place=store.url)
+    store.discard(record.key)
+    return UnencodableValue(key=record.key, reason="it comes back as something else")
 
 
 def _offer(key: Any, value: Any, store: PersiDict[Any]) -> bool:

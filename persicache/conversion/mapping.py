@@ -18,7 +18,7 @@ def records(source: Any) -> Records:
         for key in source:
             yield Record(_plain(key), 1, partial(source.__getitem__, key))
 
-    return Records(type(source).__name__, len(source), each())
+    return Records(type(source).__name__, len(source), each(), takes_threads=False)
 
 
 def _plain(key: Any) -> Any:

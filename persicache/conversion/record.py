@@ -39,11 +39,14 @@ class Records(NamedTuple):
         How much it is in all.
     records : generator of Record
         Each of them; to be gone through once.
+    takes_threads : bool, default True
+        Whether several of them can be loaded at once, in any thread.
     """
 
     kind: str
     nbytes: int
     records: Generator[Record, None, None]
+    takes_threads: bool = True
 
 
 def lazily(codec: Codec, read: Callable[[], Bytes], *, key: object, place: str) -> Callable[[], Any]:
