@@ -213,9 +213,9 @@ def test_uses_survive_processes_and_are_counted_once(tmp_path, method):
 
 
 SCRIPT = """
-import sys
+import ast, sys
 from persicache import persistent_memoize
-@persistent_memoize(sys.argv[1])
+@persistent_memoize(sys.argv[1], storage_options=ast.literal_eval(sys.argv[3]))
 def f(x):
     return x
 for _ in range(int(sys.argv[2])):
@@ -224,11 +224,16 @@ print(*[info.hits for info in f.entries()])
 """
 
 
-def test_uses_are_written_when_a_process_ends_and_only_if_there_are_any(tmp_path):
+@pytest.mark.parametrize("place", ["directory", "s3"])
+def test_uses_are_written_when_a_process_ends_and_only_if_there_are_any(tmp_path, place, request):
     (tmp_path / "script.py").write_text(SCRIPT)
+    url, options = str(tmp_path / "memo"), None
+    if place == "s3":
+        s3 = request.getfixturevalue("s3")
+        url, options = s3.url, s3.storage_options
 
     def run(times):
-        command = [sys.executable, tmp_path / "script.py", tmp_path / "memo", str(times)]
+        command = [sys.executable, tmp_path / "script.py", url, str(times), repr(options)]
         return int(subprocess.run(command, check=True, capture_output=True).stdout)
 
     assert run(1) == 0

@@ -7,8 +7,9 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from multiprocessing import util
-from typing import Any, Final
+from typing import Final
+
+from persicache.memo.at_exit import AtExit
 
 __all__ = ["Background", "Stop"]
 
@@ -37,7 +38,7 @@ class Background:
         self._work = work
         self._exit_seconds = exit_seconds
         self._thread: threading.Thread | None = None
-        self._at_exit: util.Finalize[Any] | None = None
+        self._at_exit: AtExit | None = None
         self.forget()
         _all.add(self)
 
@@ -49,8 +50,7 @@ class Background:
                 return True
             thread = threading.Thread(target=self._run, name="persicache-upkeep", daemon=True)
             self._thread = thread
-            # Not `atexit`, which the children of multiprocessing skip. It keeps this alive, too.
-            self._at_exit = util.Finalize(None, self.finish, exitpriority=10)
+            self._at_exit = AtExit(self.finish, priority=10)
             try:
                 thread.start()
             except RuntimeError:  # no thread begins once the interpreter ends, or beyond a limit

@@ -7,12 +7,12 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Hashable
-from multiprocessing import util
-from typing import Any, Final
+from typing import Final
 
 from persicache.codecs import dump_object
 from persicache.errors import BackendError
 from persicache.mappings.fork_lock import ForkLock
+from persicache.memo.at_exit import AtExit
 from persicache.memo.background import Background, Stop
 from persicache.memo.stats import Counters
 from persicache.memo.usage import Usage, Use
@@ -56,7 +56,7 @@ class UsageLog:
         self._lock = ForkLock(self._repair)
         self._writing = ForkLock()
         self._background = Background(self._write)
-        self._at_exit: util.Finalize[Any] | None = None
+        self._at_exit: AtExit | None = None
         self._sources: set[Counters] = set()
         self._noted = Usage()
         self._begin()
@@ -81,9 +81,7 @@ class UsageLog:
             if source is not None:
                 self._sources.add(source)
             if self._at_exit is None:
-                # Not `atexit`, which the children of multiprocessing skip. It keeps this log
-                # alive as long as something waits.
-                self._at_exit = util.Finalize(None, self._finish, exitpriority=0)
+                self._at_exit = AtExit(self._finish, priority=0)
             is_due = self._clock() >= self._due or len(self._noted.uses) > MOST_WAITING
         if is_due:
             self._background.start()  # a call doesn't wait for that
