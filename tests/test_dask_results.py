@@ -13,13 +13,15 @@ import dask.array as da
 import dask.bag as db
 import dask.dataframe as dd
 import dask_pipelines
+import fsspec
 import numpy as np
 import pandas as pd
 import persicache_dask
 import pytest
 import zarr
+from fsspec.implementations.memory import MemoryFileSystem
 
-from persicache import PersicacheWarning
+from persicache import PersicacheWarning, StaleReference
 
 # What dask itself does with a newer pandas.
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
@@ -183,12 +185,11 @@ def test_of_the_parts_of_files_that_of_the_changed_file_is_computed(folder, stor
             frame.to_csv(folder / "a.csv", index=False)
         else:
             frame.to_json(folder / "a.json", orient="records", lines=True)
-        result, stats = run()
+        result, _ = run()
     assert calls() == ["doubled"]
-    assert stats.misses == 1
     expected = pd.concat([frame, dask_pipelines.frame(1)]) * 2
-    # JSON has fewer digits.
-    assert np.allclose(result.to_numpy(), expected.to_numpy())
+    # JSON has fewer digits, and pyarrow its own order of files.
+    assert np.allclose(dask_pipelines.plain(result), dask_pipelines.plain(expected))
 
 
 def test_a_parquet_file_that_changed_is_read_again(folder, store, calls):
@@ -233,8 +234,6 @@ def test_a_file_that_a_function_is_given_the_name_of_is_an_input(tmp_path, store
 
 
 def test_a_file_in_memory_is_an_input_like_any(store):
-    import fsspec
-
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/results-input/a.txt", b"one\n")
     read = db.read_text("memory://results-input/*.txt")
@@ -242,6 +241,49 @@ def test_a_file_in_memory_is_an_input_like_any(store):
     fs.pipe_file("/results-input/a.txt", b"two\n")
     assert computed(read, store)[0] == ["two\n"]
     fs.rm("/results-input", recursive=True)
+
+
+def test_an_input_whose_changes_nobody_can_notice_is_named(store, monkeypatch):
+    def info(fs, path, **options):
+        return {name: each for name, each in told(fs, path, **options).items() if name != "created"}
+
+    told = MemoryFileSystem.info
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/timeless/a.txt", b"one\n")
+    read = db.read_text("memory://timeless/a.txt")
+    with pytest.warns(PersicacheWarning, match="nothing tells when memory:///timeless/a.txt was changed"):
+        assert computed(read, store)[0] == ["one\n"]
+    fs.pipe_file("/timeless/a.txt", b"two\n")
+    cache = persicache_dask.ResultCache(store)
+    with cache, pytest.warns(PersicacheWarning, match="always computed") as warned:
+        for _ in range(2):
+            assert read.compute(scheduler="sync") == ["two\n"]
+    assert len(warned) == 1
+    assert cache.stats().unkeyed == 2
+    assert entries(store) == []
+    fs.rm("/timeless", recursive=True)
+
+
+def test_inputs_and_results_in_a_bucket(s3, calls):
+    options = s3.storage_options
+    place = s3.url.rpartition("/")[0]
+    dask_pipelines.frame(0).to_csv(f"{place}/in/a.csv", index=False, storage_options=options)
+    dask_pipelines.frame(1).to_csv(f"{place}/in/b.csv", index=False, storage_options=options)
+
+    def run():
+        frame = dd.read_csv(f"{place}/in/*.csv", storage_options=options)
+        frame = frame.map_partitions(dask_pipelines.doubled, meta=dask_pipelines.META)
+        return computed(frame, f"{place}/out", storage_options=options, signing_key="secret")
+
+    whole = run()[0]
+    assert run()[0].equals(whole)
+    assert calls() == ["doubled"] * 2
+    dask_pipelines.frame(2).to_csv(f"{place}/in/a.csv", index=False, storage_options=options)
+    changed, stats = run()
+    assert calls() == ["doubled"]
+    assert (stats.hits, stats.misses) == (1, 1)
+    assert np.allclose(changed.iloc[:100], dask_pipelines.frame(2) * 2)
 
 
 def test_a_version_makes_all_new(store):
@@ -396,6 +438,44 @@ def test_a_damaged_entry_is_computed_again(store):
     with pytest.warns(PersicacheWarning, match="computes again"):
         assert computed(array, store)[0].tolist() == [1, 2, 3, 4]
     assert computed(array, store) == (pytest.approx([1, 2, 3, 4]), (2, 0, 0, 0))
+
+
+def test_what_is_removed_before_it_is_loaded_is_computed(store):
+    array = da.arange(4, chunks=2) + 1
+    computed(array, store)
+
+    def remove_and_get(graph, keys, **options):
+        for each in entries(store):
+            each.unlink()
+        return dask.get(graph, keys, **options)
+
+    with dask.config.set(scheduler=remove_and_get), persicache_dask.ResultCache(store):
+        assert array.compute().tolist() == [1, 2, 3, 4]
+    computed(array, store)
+    kept = persicache_dask.cached(array, store)
+    for each in entries(store):
+        each.unlink()
+    with pytest.raises(StaleReference, match="removed or damaged since"):
+        kept.compute(scheduler="sync")
+
+
+def test_what_a_task_raises_is_raised_and_not_kept(store):
+    broken = dask.delayed(int)("one")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="invalid literal"):
+            computed(broken, store)
+    assert entries(store) == []
+
+
+def test_a_cache_within_itself_keeps_results_once(store, calls):
+    array = da.ones(4, chunks=2).map_blocks(dask_pipelines.doubled, dtype="f8")
+    cache = persicache_dask.ResultCache(store)
+    with cache, cache:
+        assert persicache_dask.cached(array, store).compute().tolist() == [2] * 4
+        assert array.compute().tolist() == [2] * 4
+    assert len(entries(store)) == 2
+    assert calls() == ["doubled"] * 2
+    assert dask.config.get("scheduler", None) is None
 
 
 # What is worth it

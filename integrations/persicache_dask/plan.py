@@ -239,8 +239,14 @@ def _outputs(graph: Graph, wanted: Iterable[Key]) -> list[Key]:
 
 
 def _can_be_kept(node: GraphNode | None) -> bool:
+    if type(node) is not Task:
+        return False
+    if node.has_subgraph():
+        inner, key = node.args[:2]
+        while isinstance(node := inner.get(key), Alias):
+            key = node.target
     # What is kept already need not be kept twice.
-    return type(node) is Task and not isinstance(node.func, (Keeping, Loading))
+    return not isinstance(getattr(node, "func", None), (Keeping, Loading))
 
 
 def _target(graph: Graph, key: Key) -> Key:
