@@ -281,6 +281,12 @@ def test_keys_whose_files_are_in_the_way(path):
     assert dict(Chest(path=path + "2")) == items
 
 
+def test_a_file_is_no_chest(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file"):
+        Chest(path=tmp_path / "file")
+
+
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", ".keys", "a/../b", "", "nul\0"])
 def test_files_lie_in_the_directory(path, name):
     c = Chest(path=path, key_to_filename=lambda _: name, available_memory=1)
@@ -479,6 +485,10 @@ def test_pickles_that_others_could_have_written_are_not_loaded(path):
     os.chmod(path, 0o777)
     with pytest.raises(UntrustedPickle):
         Chest(path=path)
+    (Path(path) / "empty").mkdir()
+    os.chmod(path + "/empty", 0o777)
+    with pytest.raises(UntrustedPickle):  # before anything is stored that couldn't be loaded
+        Chest({"x": 1}, path=path + "/empty")
     assert Chest(path=path, allow_pickle=True)["x"] == [1]
     assert Chest(path=path, load=pickle.load)["x"] == [1]  # who brings a function trusts it
     os.chmod(path, 0o700)

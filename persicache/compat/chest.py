@@ -34,10 +34,9 @@ __all__ = ["Chest", "key_to_filename", "nbytes"]
 _PLAIN, _MOST_OPEN = re.compile(r"[a-zA-Z_]\w*"), 512
 
 
-def nbytes(value: object) -> int:
+def nbytes(value: Any) -> int:
     """Return how many bytes a value takes in memory; an array without its head."""
-    size = getattr(value, "nbytes", None)
-    return size if isinstance(size, int) else weighed(value)
+    return value.nbytes if isinstance(getattr(value, "nbytes", None), int) else weighed(value)
 
 
 def key_to_filename(key: Hashable) -> str:
@@ -78,8 +77,8 @@ class Chest(MutableMapping[Any, Any]):
         What opens a file, by its path and ``mode=``, and many at once for `prefetch`.
     mode : {"b", "t"}, default "b"
         Whether files are binary or text. Text that is dumped to a binary file is UTF-8.
-    allow_pickle : bool, optional
-        Whether pickles are loaded; see `persicache.PersiDict`.
+    allow_pickle, durable : bool, optional
+        As of `persicache.PersiDict`, but by default a chest isn't durable.
 
     Notes
     -----
@@ -115,6 +114,7 @@ class Chest(MutableMapping[Any, Any]):
         mode: str = "b",
         *,
         allow_pickle: bool | None = None,
+        durable: bool = False,
     ) -> None:
         self.dump, self.load, self.open, self.open_many, self.mode = dump, load, open, open_many, mode
         self._explicitly_given_path = is_given = path is not None
@@ -125,7 +125,7 @@ class Chest(MutableMapping[Any, Any]):
             self.path,
             key_to_filename=key_to_filename,
             file_format=FileFormat(
-                dump=dump, load=load, open=open, mode=mode, allow_pickle=allow_pickle, durable=is_given
+                dump=dump, load=load, open=open, mode=mode, allow_pickle=allow_pickle, durable=durable
             ),
             on_miss=on_miss,
             on_overflow=on_overflow,
@@ -192,7 +192,7 @@ class Chest(MutableMapping[Any, Any]):
         return len(self._seen())
 
     def clear(self) -> None:
-        """Remove every item, without reading any."""
+        """Remove every item."""
         self._seen().clear()
 
     def update(self, other: Any, overwrite: bool = True) -> None:  # type: ignore[override]  # noqa: FBT001, FBT002

@@ -1,6 +1,6 @@
 """Files that somebody's own functions write and read: `FileFormat`."""
 
-# ruff: noqa: PTH110, PTH120, PTH122, PTH123 - plain os calls, as in storage
+# ruff: noqa: PTH120, PTH122, PTH123 - plain os calls, as in storage
 
 from __future__ import annotations
 
@@ -97,6 +97,11 @@ class FileFormat:
         """Return whether another one reads what this one writes, and the other way round."""
         return self._functions == other._functions
 
+    def check(self, path: str, *, key: Hashable, place: str) -> None:
+        """Raise UntrustedPickle unless what lies, or will lie, in a file may be loaded."""
+        if self._trust is not None:
+            self._trust.check_load(is_private=is_private_file(path), is_signed=False, key=key, place=place)
+
     def read(self, path: str, *, key: Hashable, place: str, file: Any = None) -> Any:
         """Return the value in a file, which may be open already.
 
@@ -107,8 +112,7 @@ class FileFormat:
         CorruptEntry, UnloadableValue, UntrustedPickle
             If it isn't what was stored, or can't be rebuilt here, or could be somebody else's.
         """
-        if self._trust is not None and os.path.exists(path):
-            self._trust.check_load(is_private=is_private_file(path), is_signed=False, key=key, place=place)
+        self.check(path, key=key, place=place)
         try:
             if file is not None:
                 return self._load(file)

@@ -57,8 +57,10 @@ class NamedFiles(MutableMapping[Any, Any]):
     ------
     CorruptEntry
         If ``.keys`` is something else.
+    NotADirectoryError
+        If the path is that of a file.
     UntrustedPickle
-        If it is a pickle that somebody else could have written.
+        If values are pickled, where somebody else can write.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class NamedFiles(MutableMapping[Any, Any]):
         self._seen: Stamp | None = None
         self._turn = 0
         self.look()
+        # Before anything is stored that couldn't be loaded again.
+        file_format.check(self._path(KEYS), key=KEYS, place=self._root)
 
     def __repr__(self) -> str:
         return f"NamedFiles({self._root!r})"
@@ -295,7 +299,7 @@ class NamedFiles(MutableMapping[Any, Any]):
     def _stamp(self) -> Stamp | None:
         try:
             return stamp_of(os.stat(self._path(KEYS)))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
 
 
