@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Hashable, Iterator, MutableMapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike, fspath
@@ -23,6 +25,10 @@ logger = logging.getLogger("distributed.worker.memory")
 #: The share of the budget that is left alone. From there on values leave in the background, so
 #: that there is room for the next ones by the time they come.
 AT_EASE: Final = 0.9
+#: How old a look at the memory of the process may be.
+PATIENCE_SECONDS: Final = 0.01
+#: What dask's configuration is, where its own spilling is turned off.
+DEFAULTS: Final = {"target": 0.6, "spill": 0.7}
 #: So far beyond what dask says of a value it holds more than dask has seen.
 UNSEEN_TIMES: Final = 2
 UNSEEN_NBYTES: Final = 64 * 1024
@@ -33,9 +39,9 @@ STORAGE: Final = "storage"
 class WorkerData(MutableMapping[Any, Any]):
     """A worker's mapping from keys to values, a `SpillDict` as distributed wants it.
 
-    Values that are set find room at once, as long as others leave memory in the background, in a
-    thread of their own, as fast as they come: the event loop, which sets them, waits for the disk
-    only if the budget is used up all the same. Values that come back are mapped from their files.
+    Values that come find room at once, as long as others leave memory as fast, in the background:
+    the event loop, which brings them, waits for the disk only if the budget, or the memory of the
+    process, is used up all the same. Values that come back are mapped from their files.
 
     Parameters
     ----------
@@ -69,8 +75,11 @@ class WorkerData(MutableMapping[Any, Any]):
             private_in=f"{worker_local_directory}/{STORAGE}" if spill_to is None else fspath(spill_to),
             weigh=_weigh,
         )
+        self._target, self._spill = _fraction("target"), _fraction("spill")
         self._limit_nbytes: int | None = None
         self._budget_nbytes = 0  # until the worker is known, which is being made when this is
+        self._unmanaged_nbytes = 0
+        self._measured = float("-inf")
         self._is_squeezed = False
         self._is_in_trouble = False
         self._thread = ThreadPoolExecutor(1, "persicache-spill")
@@ -91,7 +100,7 @@ class WorkerData(MutableMapping[Any, Any]):
             self._settle()
         try:
             self._values[key] = value
-        except Exception as error:  # noqa: BLE001 - of a disk, or of the pickling of any value that should leave
+        except Exception as error:  # noqa: BLE001 - as below
             # A task that is done must not fail for it. The worker pauses when its memory is full.
             self._tell(error)
             self._values.available_memory = self._values.memory_usage + _weigh(value)
@@ -169,41 +178,72 @@ class WorkerData(MutableMapping[Any, Any]):
         for worker in list(getattr(Worker, "_instances", ())):
             if getattr(worker, "memory_manager", None) and worker.memory_manager.data is self:
                 self._limit_nbytes = worker.memory_manager.memory_limit or None
-        share = _target() if self._given == "auto" else self._given
+        share = self._target if self._given == "auto" else self._given
         if self._limit_nbytes is not None and isinstance(share, float) and share <= 1:
             self._values.available_memory = int(share * self._limit_nbytes)
         self._budget_nbytes = self._values.available_memory
 
-    def _is_crowded(self) -> bool:
-        return self._values.memory_usage > AT_EASE * self._budget_nbytes
+    def _measure(self) -> int:
+        """Return the memory of this process, and note what of it isn't values."""
+        self._measured = time.monotonic()
+        process_nbytes = int(psutil.Process().memory_info().rss)
+        self._unmanaged_nbytes = max(process_nbytes - self._values.memory_usage, 0)
+        return process_nbytes
+
+    def _is_crowded(self, *, share: float, budget_share: float) -> bool:
+        """Return whether values take more than a share of the budget, or with all else one of the limit."""
+        used_nbytes = self._values.memory_usage
+        if used_nbytes > budget_share * self._budget_nbytes:
+            return True
+        if self._limit_nbytes is None or not used_nbytes:
+            return False
+        return used_nbytes + self._unmanaged_nbytes > share * self._limit_nbytes
+
+    def _is_at_ease(self) -> bool:
+        """Return whether there is room for what comes next, and the monitor needn't act by then."""
+        return not self._is_crowded(share=(self._target + self._spill) / 2, budget_share=AT_EASE)
 
     def _is_too_full(self) -> bool:
-        if self._is_crowded() or not self._is_squeezed or self._limit_nbytes is None:
-            return self._is_crowded()
-        return psutil.Process().memory_info().rss > _target() * self._limit_nbytes
+        process_nbytes = self._measure()
+        if self._is_squeezed and self._limit_nbytes is not None:
+            return process_nbytes > self._target * self._limit_nbytes or not self._is_at_ease()
+        return not self._is_at_ease()
 
     def _relax(self) -> None:
         """See that values leave if there are many."""
-        if self._is_crowded():
-            self._let_leave()
+        if time.monotonic() - self._measured > PATIENCE_SECONDS:
+            self._measure()
+        if self._is_at_ease():
+            return
+        self._let_leave()
+        # Values can come faster than others leave, much faster than the monitor looks. Who brings
+        # them has to help then, or the nanny kills the worker.
+        with self._telling():
+            while self._is_crowded(share=self._spill, budget_share=1) and self._values.evict():
+                pass
 
     def _let_leave(self) -> None:
         """See that a thread lets values leave."""
-        with self._lock:
+        with self._telling(), self._lock:
             if self._leaving is None or self._leaving.done():
                 self._leaving = self._thread.submit(self._leave)
 
     def _leave(self) -> None:
         """Let values leave, in the background, until there is room."""
-        try:
+        with self._telling():
             while self._is_too_full() and self._values.evict():
                 self._is_in_trouble = False
-        except Exception as error:  # noqa: BLE001 - as above
-            self._tell(error)
-        finally:
-            self._is_squeezed = False
+        self._is_squeezed = False
         if self._values.memory_usage <= self._budget_nbytes < self._values.available_memory:
             self._values.available_memory = self._budget_nbytes  # the trouble is over
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Let nobody who uses a value fail for what others do when they leave."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - of a disk, or of the pickling of any value that should leave
+            self._tell(error)
 
     def _tell(self, error: Exception) -> None:
         """Log why nothing can be spilled, once until something can."""
@@ -220,7 +260,7 @@ def _weigh(value: object) -> int:
     return ours if ours > UNSEEN_TIMES * theirs + UNSEEN_NBYTES else theirs
 
 
-def _target() -> float:
-    """Return the share of a worker's memory that values may take, as dask is configured."""
-    fractions = [dask.config.get(f"distributed.worker.memory.{name}") for name in ("target", "spill")]
-    return next((float(each) for each in fractions if each), 0.6)
+def _fraction(name: str) -> float:
+    """Return a share of a worker's memory, as dask is configured: that of values, or of the process."""
+    given = dask.config.get(f"distributed.worker.memory.{name}")
+    return float(given) if given else DEFAULTS[name]
