@@ -103,6 +103,7 @@ class Swaps:
         self, key: Key, value: Any, condition: Condition, expected: ETag, retrieve: Retrieval
     ) -> ConditionalOperationResult[Any]:
         """See `PersiDict.set_item_if`."""
+        _check_retrieval(retrieve)
         self._must_swap(key)
         if value is KEEP_CURRENT:
             return self.get_if(key, condition, expected, retrieve)
@@ -114,6 +115,7 @@ class Swaps:
         self, key: Key, default: Any, condition: Condition, expected: ETag, retrieve: Retrieval
     ) -> ConditionalOperationResult[Any]:
         """See `PersiDict.setdefault_if`."""
+        _check_retrieval(retrieve)
         self._must_swap(key)
         if holds(condition, expected, ITEM_NOT_AVAILABLE):
             created = self.set_if(key, default, ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, NEVER_RETRIEVE)
@@ -192,11 +194,7 @@ class Swaps:
         raise ConcurrencyConflictError(key=key, place=self._entries.place, attempts=MOST_TRIES)
 
     def _seen(self, key: Key, expected: ETag, retrieve: Retrieval) -> tuple[Any, ETag]:
-        if not isinstance(retrieve, Retrieval):
-            raise TypeError(
-                "retrieve_value must be ALWAYS_RETRIEVE, IF_ETAG_CHANGED or NEVER_RETRIEVE, "
-                f"not {retrieve!r}"
-            )
+        _check_retrieval(retrieve)
         if retrieve is NEVER_RETRIEVE or retrieve is IF_ETAG_CHANGED:
             actual = self.etag(key)
             if actual is ITEM_NOT_AVAILABLE:
@@ -235,6 +233,13 @@ class Swaps:
         # In a slow place everybody's change takes long: back too soon is to meet the same ones.
         first = max(PAUSE_SECONDS, seconds)
         self._sleep(self._draw() * min(MOST_PAUSE_SECONDS, first * 2.0 ** min(attempt, 20)))
+
+
+def _check_retrieval(retrieve: Retrieval) -> None:
+    if not isinstance(retrieve, Retrieval):
+        raise TypeError(
+            f"retrieve_value must be ALWAYS_RETRIEVE, IF_ETAG_CHANGED or NEVER_RETRIEVE, not {retrieve!r}"
+        )
 
 
 def _expectation(etag: ETag) -> Expectation | Version:
