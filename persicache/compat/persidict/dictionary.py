@@ -107,6 +107,23 @@ class PersiDict(mappings.PersiDict[V]):
     def subdicts(self) -> dict[Any, Self]:
         return {first: self.get_subdict(first) for first in {key[0] for key, _, _ in self._found()}}
 
+    # Who asks for what isn't there hears its key
+
+    def __getitem__(self, key: Any) -> V:
+        return super().__getitem__(_key(key))
+
+    def __delitem__(self, key: Any) -> None:
+        super().__delitem__(_key(key))
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        return super().pop(_key(key), *default)
+
+    def etag(self, key: Any) -> str:
+        return super().etag(_key(key))
+
+    def timestamp(self, key: Any) -> float:
+        return super().timestamp(_key(key))
+
     # Values
 
     def _check(self, value: Any) -> Any:
@@ -169,6 +186,10 @@ class PersiDict(mappings.PersiDict[V]):
     ) -> OperationResult[V]:
         tries = None if n_retries is None else int(n_retries)
         return super().transform_item(key, transformer=transformer, n_retries=tries)
+
+
+def _key(key: Any) -> Any:
+    return NonEmptySafeStrTuple(key)
 
 
 def _amount(max_n: int | None) -> int | None:

@@ -23,6 +23,7 @@ from persicache.mappings import (
     OperationResult,
     open_entries,
 )
+from persicache.mappings.conditions import Joker
 from persicache.storage import NullStorage, make_bucket, open_storage
 
 __all__ = ["BasicS3Dict", "EmptyDict", "FileDirDict", "LocalDict", "S3Dict_FileDirCached"]
@@ -195,20 +196,33 @@ class S3Dict_FileDirCached(BasicS3Dict[V]):  # noqa: N801 - persidict's name
         Where the copies lie.
     digest_len : int, default 8
         Accepted, as copies have names of their own.
-    **params
-        Those of `BasicS3Dict`.
+    region, root_prefix, serialization_format, append_only, base_class_for_values, **more
+        As for `BasicS3Dict`.
     """
 
     def __init__(
         self,
         bucket_name: str = "my_bucket",
         *,
+        region: str | None = None,
+        root_prefix: str = "",
         base_dir: Any = "__s3_dict__",
+        serialization_format: str = "pkl",
         digest_len: int = 8,
-        **params: Any,
+        append_only: bool = False,
+        base_class_for_values: type[V] | None = None,
+        **more: Any,
     ) -> None:
         self._near = Path(base_dir).absolute()
-        super().__init__(bucket_name, **params)
+        super().__init__(
+            bucket_name,
+            region=region,
+            root_prefix=root_prefix,
+            serialization_format=serialization_format,
+            append_only=append_only,
+            base_class_for_values=base_class_for_values,
+            **more,
+        )
         self._params |= {"base_dir": str(self._near), "digest_len": digest_len}
 
     @property
@@ -279,7 +293,7 @@ class LocalDict(PersiDict[V]):
     ) -> None:
         params = _params(old, serialization_format, append_only, base_class_for_values)
         held = _Backend() if backend is None else backend
-        params |= {"backend": _Backend(held.room), "prune_interval": prune_interval}
+        params |= {"backend": held, "prune_interval": prune_interval}
         url = f"{held.room.url}/{params['serialization_format']}"
         self._begin(
             open_entries(url, codec_for(), durable=False, storage_options=None), params, held.prefix
@@ -287,7 +301,12 @@ class LocalDict(PersiDict[V]):
 
     def get_params(self) -> dict[str, Any]:
         params = super().get_params()
-        return {**params, "backend": _Backend(params["backend"].room, self._prefix)}
+        held = params["backend"]
+        return (
+            params
+            if held.prefix == self._prefix
+            else {**params, "backend": _Backend(held.room, self._prefix)}
+        )
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a LocalDict is in this process's memory, and can't be pickled")
@@ -315,19 +334,27 @@ class EmptyDict(PersiDict[V]):
         params = _params(old, serialization_format, append_only, base_class_for_values)
         self._begin(Entries(NullStorage(), codec_for()), params)
 
+    def __contains__(self, key: object) -> bool:
+        return False
+
+    def __getitem__(self, key: Any) -> V:
+        raise KeyError(key)
+
     def set_item_if(self, key: Any, *, value: Any, **asked: Any) -> ConditionalOperationResult[V]:
         self._check(value)
         return self.get_item_if(key, **asked)
 
     def setdefault_if(self, key: Any, *, default_value: Any, **asked: Any) -> ConditionalOperationResult[V]:
+        if isinstance(default_value, Joker):
+            raise TypeError("default_value must be a value, not KEEP_CURRENT or DELETE_CURRENT")
         self._check(default_value)
         return self.get_item_if(key, **asked)
 
     def discard_if(self, key: Any, **asked: Any) -> ConditionalOperationResult[V]:
         return self.get_item_if(key, **asked, retrieve_value=NEVER_RETRIEVE)
 
-    def discard(self, key: Any) -> bool:
-        return key in self
+    def discard(self, key: Any) -> bool:  # noqa: ARG002 - there is none
+        return False
 
     def clear(self, *, force: bool = True) -> None:
         """Have nothing to remove."""

@@ -226,6 +226,10 @@ class MutableDictCached(_Over[V]):
         self._drop(key)
         return super().discard(key)
 
+    def _take(self, key: Any) -> Any:
+        self._drop(key)
+        return super()._take(key)
+
     def get_item_if(self, key: Any, **asked: Any) -> ConditionalOperationResult[V]:
         return self._kept(key, self._main.get_item_if(key, **asked))
 
