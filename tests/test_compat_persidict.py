@@ -9,6 +9,8 @@ import io
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import threading
 from contextlib import redirect_stdout
@@ -657,3 +659,38 @@ def test_several_formats_in_one_place(module, tmp_path):
             refused()
     with pytest.raises(TypeError):
         module.OverlappingMultiDict(dict_type=dict, shared_subdicts_params={})
+
+
+def test_a_pickle_that_changes_a_class_is_refused(tmp_path):
+    import fractions
+
+    # fractions.Fraction gets the state (None, {"numerator": 5}): that of the class, for everybody.
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04cfractions\nFraction\nN}\x8c\x09numeratorK\x05s\x86b.")
+    d = FileDirDict(base_dir=tmp_path, digest_len=0, allow_pickle=False)
+    with pytest.raises(persicache.UntrustedPickle, match="allow_pickle"):
+        d["a"]
+    assert fractions.Fraction(1, 3).numerator == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "format_"),
+    [
+        ("joblib", "joblib", "pkl"),
+        ("lz4.frame", "compression", "pkl"),
+        ("jsonpickle.ext.numpy", "persidict", "json"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_extra(package, extra, format_, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    d = FileDirDict(base_dir=tmp_path, serialization_format=format_)
+    with pytest.raises(persicache.MissingDependency, match=rf"persicache\[{extra}\]"):
+        d["a"] = 1
+
+
+def test_importing_the_names_imports_no_others_library():
+    code = (
+        "import sys, persicache.compat.persidict; "
+        "print(sorted({'boto3', 'joblib', 'jsonpickle', 'lz4', 'pandas', 'persidict', 's3fs'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
