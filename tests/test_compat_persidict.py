@@ -566,6 +566,8 @@ def test_write_once_keeps_the_first_and_compares(module, tmp_path):
     assert d["a"] == inner["a"] == [1]
     counts = (d.consistency_checks_attempted, d.consistency_checks_passed, d.consistency_checks_failed)
     assert counts == (2, 1, 1)
+    d.p_consistency_checks = module.KEEP_CURRENT
+    assert d.p_consistency_checks == 1.0
     d.p_consistency_checks = None
     d["a"] = [2]
     d["sub", "b"] = 1
@@ -606,6 +608,9 @@ def test_an_append_only_cache_is_read_first(module):
             refused()
     with pytest.raises(KeyError):
         d["c"]
+    assert (d.setdefault("e", 5), main["e"], cache["e"]) == (5, 5, 5)
+    cache["kept"] = 6
+    assert ("kept" in d, d["kept"], "nothing" in d) == (True, 6, False)
     with pytest.raises(ValueError, match="append"):
         module.AppendOnlyDictCached(main_dict=main, data_cache=module.LocalDict())
     with pytest.raises(TypeError):

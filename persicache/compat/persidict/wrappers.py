@@ -81,7 +81,9 @@ class WriteOnceDict(_Over[V]):
         return self._once.p_consistency_checks
 
     @p_consistency_checks.setter
-    def p_consistency_checks(self, value: float | None) -> None:
+    def p_consistency_checks(self, value: float | Joker | None) -> None:
+        if isinstance(value, Joker):  # KEEP_CURRENT
+            return
         checked = mappings.WriteOnceDict(self._main, p_consistency_checks=value or 0.0)
         self._once.p_consistency_checks = self._params["p_consistency_checks"] = (
             checked.p_consistency_checks
@@ -153,6 +155,12 @@ class AppendOnlyDictCached(_Over[V]):
             return self._cache[key]
         except KeyError:
             return self._keep(key, self._main[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._cache or key in self._main
+
+    def setdefault(self, key: Any, default: V = None) -> V:  # type: ignore[assignment]
+        return self._keep(key, super().setdefault(key, default))
 
     def __setitem__(self, key: Any, value: V | Joker) -> None:
         self._main[key] = value
