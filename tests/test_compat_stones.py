@@ -109,7 +109,7 @@ def test_what_stones_wrote_is_read_and_written_the_same(folder, name, table):
 
 
 @pytest.mark.parametrize("name", ["noop", *sorted(WRITTEN)])
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES)
 def test_every_serializer_gives_back_what_it_was_given(name, value):
     store = stone("any", serialize=name)
     store[b"k"] = value

@@ -409,7 +409,7 @@ def test_a_conversion_that_was_killed_goes_on(tmp_path):
         range(5),
         np.array(["a", None], dtype=object),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_values_of_any_kind_are_compared(tmp_path, value):
     assert persicache.convert({"k": value}, tmp_path / "new").copied == 1
