@@ -21,7 +21,7 @@ import pytest
 import zarr
 from fsspec.implementations.memory import MemoryFileSystem
 
-from persicache import PersicacheWarning, StaleReference
+from persicache import MissingDependency, PersicacheWarning, StaleReference
 
 # What dask itself does with a newer pandas.
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
@@ -519,3 +519,13 @@ def test_explain_tells_what_is_stored_and_what_never_is(store, tmp_path):
     (reason,) = told.unkeyed.values()
     assert "bare object()" in reason
     assert cache.stats() == (0, 0, 0, 0)
+
+
+def test_without_dask_the_first_use_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask", None)
+    monkeypatch.delitem(vars(persicache_dask), "ResultCache", raising=False)
+    assert "ResultCache" in dir(persicache_dask)
+    with pytest.raises(MissingDependency, match=r"persicache\[dask\]"):
+        persicache_dask.ResultCache  # noqa: B018 - looking is enough
+    with pytest.raises(AttributeError, match="no attribute 'Cache'"):
+        persicache_dask.Cache  # noqa: B018 - as above

@@ -81,6 +81,7 @@ class Contents:
         self._found: dict[Key, bytes | Unkeyed] = {}
         # With what keeps an id its own.
         self._leaves: dict[int, tuple[object, bytes]] = {}
+        self._functions: dict[int, tuple[object, bytes]] = {}
         self._ids = {token for key in graph for token in _TOKEN.findall(_name_of(key))}
 
     def digest(self, key: Key) -> bytes | Unkeyed:
@@ -142,10 +143,19 @@ class Contents:
                 items = sorted(map(self._seal, items))  # type: ignore[assignment]
             return self._seal((type(node).__name__, items))
         function, args, kwargs = node.func, node.args, node.kwargs
-        told = [self._told(function, found), *(self._told(each, found) for each in args)]
-        files = [self._piece(function, each) for each in args]
-        named = {name: self._told(each, found) for name, each in kwargs.items()}
-        return self._seal(("task", told, files, named))
+        told = [self._function(function), *(self._told(each, found) for each in args)]
+        if _is_filesystem(getattr(function, "fs", None)):
+            told += [self._piece(function, each) for each in args]
+        if kwargs:
+            told.append({name: self._told(each, found) for name, each in kwargs.items()})
+        return self._seal(("task", told))
+
+    def _function(self, function: Any) -> bytes:
+        # The tasks of one layer have one function, with whatever it is bound to.
+        known = self._functions.get(id(function))
+        if known is None:
+            known = self._functions[id(function)] = function, self._seal(self._told(function, {}))
+        return known[1]
 
     def _subgraph(self, node: Task, found: Mapping[Key, bytes | Unkeyed]) -> bytes:
         inner, outer_key, names, *values = node.args
@@ -235,10 +245,9 @@ class Contents:
 
     def _piece(self, function: Any, argument: Any) -> object:
         """Return what tells the file of a part of a parquet data set."""
-        fs = getattr(function, "fs", None)
-        if not _is_filesystem(fs) or not isinstance(argument, dict) or "piece" not in argument:
+        if not isinstance(argument, dict) or "piece" not in argument:
             return None
-        return self._inputs.file(fs, argument["piece"][0])
+        return self._inputs.file(function.fs, argument["piece"][0])
 
     def _leaf(self, value: object) -> bytes:
         known = self._leaves.get(id(value))

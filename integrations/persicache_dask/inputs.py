@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ class Inputs:
 
     def __init__(self) -> None:
         self.files: dict[str, object] = {}
+        self._others: set[str] = set()
 
     def file(self, fs: Any, path: str) -> tuple[object, ...]:
         """Return what tells a file, and whether it has changed.
@@ -82,13 +84,14 @@ class Inputs:
 
         A function that is given a file's name reads it more often than not.
         """
-        if len(text) > _MOST_CHARACTERS or not any(mark in text for mark in (os.sep, "/", ".")):
+        if text in self._others or len(text) > _MOST_CHARACTERS:
             return None
         try:
             status = os.stat(text)  # noqa: PTH116 - any string, and most are no paths
         except (OSError, ValueError):
-            return None
-        if os.path.isdir(text):  # noqa: PTH112 - as above
+            status = None
+        if status is None or not stat.S_ISREG(status.st_mode):
+            self._others.add(text)
             return None
         name = os.path.abspath(text)  # noqa: PTH100 - as above
         self.files[name] = found = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

@@ -172,9 +172,8 @@ def _rewrite(
             stack += missing
             continue
         content = contents.digest(key)
-        token = digest(
-            (repr(key), content if isinstance(content, bytes) else b"", [*map(repr, map(names.get, needs))])
-        )
+        meaning = content.hex() if isinstance(content, bytes) else ""
+        token = digest(f"{key!r} {meaning} {[names[each] for each in needs]!r}")
         if key in plan.hits:
             names[key] = name = _named(key, token, "load-")
             plan.graph[name] = Task(name, Loading(place, plan.hits[key]), _data_producer=True)
