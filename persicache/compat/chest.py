@@ -117,16 +117,16 @@ class Chest(MutableMapping[Any, Any]):
         durable: bool = False,
     ) -> None:
         self.dump, self.load, self.open, self.open_many, self.mode = dump, load, open, open_many, mode
+        file_format = FileFormat(
+            dump=dump, load=load, open=open, mode=mode, allow_pickle=allow_pickle, durable=durable
+        )
         self._explicitly_given_path = is_given = path is not None
         self.path = tempfile.mkdtemp(".chest") if path is None else os.fspath(path)
         make_folders(os.path.abspath(self.path))  # noqa: PTH100
-        # Nothing of it leads back here, so that a chest goes when nobody has it any more.
-        self._files = files = NamedFiles(
+        self._files = files = NamedFiles(  # none of it leads back here: a chest goes with its owner
             self.path,
             key_to_filename=key_to_filename,
-            file_format=FileFormat(
-                dump=dump, load=load, open=open, mode=mode, allow_pickle=allow_pickle, durable=durable
-            ),
+            file_format=file_format,
             on_miss=on_miss,
             on_overflow=on_overflow,
         )
