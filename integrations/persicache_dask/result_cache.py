@@ -76,6 +76,20 @@ class ResultCache:
         ``max_entries``, ``policy``, ``on_error``, ``durable``, ``compression``, ``signing_key``,
         ``allow_pickle``, ``verify``, ``namespace``, ``storage_options``.
 
+    Notes
+    -----
+    A result is found by what its task means: the code of its functions, its arguments, and the
+    files that it reads, whose changes are noticed by their times, checksums or etags; not by dask's
+    names. So tasks are taken to return the same whenever they run: seed what throws dice.
+
+    Workers store and load, not the client, so a store must be one that they share: a
+    ``memory://`` store is each process's own. What computing takes is measured where a task
+    runs: its own time, or, if others lead up to it, the time since they were sent off.
+
+    Never skipped is what writes (``to_parquet``, ``to_zarr``, ``store``...) and what returns None.
+    Something else that is read (a database, a folder of files named by a string) is not noticed
+    when it changes: give `version`.
+
     Examples
     --------
     >>> import dask.array as da
