@@ -484,7 +484,9 @@ def test_pickles_that_others_could_have_written_run_no_code(bucket, tmp_path, mo
 def test_eight_processes_lose_no_update():
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        with multiprocessing.get_context("spawn").Pool(8) as pool:
+        processes = multiprocessing.get_context("forkserver")
+        processes.set_forkserver_preload(["compat_persidict_children"])  # imported once, and not by each
+        with processes.Pool(8) as pool:
             pool.starmap(count, [(directory, 200)] * 8, chunksize=1)
         assert FileDirDict(base_dir=directory)["count"] == 1600
 

@@ -293,7 +293,7 @@ class LocalDict(PersiDict[V]):
     ) -> None:
         params = _params(old, serialization_format, append_only, base_class_for_values)
         held = _Backend() if backend is None else backend
-        params |= {"backend": held, "prune_interval": prune_interval}
+        params |= {"backend": held, "prune_interval": prune_interval or None}
         url = f"{held.room.url}/{params['serialization_format']}"
         self._begin(
             open_entries(url, codec_for(), durable=False, storage_options=None), params, held.prefix
