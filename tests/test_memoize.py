@@ -673,6 +673,9 @@ class Picky(Exception):
     def __init__(self, code, text):
         super().__init__(text)
 
+    def __reduce__(self):
+        return Picky, self.args
+
 
 @pytest.mark.parametrize("memory", [None, "64 MiB"])
 def test_what_can_not_be_rebuilt_is_computed_again(tmp_path, memory):
@@ -686,3 +689,21 @@ def test_what_can_not_be_rebuilt_is_computed_again(tmp_path, memory):
         with pytest.warns(PersicacheWarning, match="can't be rebuilt"), pytest.raises(Picky, match="no"):
             f(1)
     assert f.stats().hits == 0
+
+
+def test_a_dictionary_whose_content_can_change_is_no_argument(tmp_path):
+    numbers = persicache.open(tmp_path / "numbers")
+    numbers["a"] = 1
+
+    @persistent_memoize(tmp_path / "memo")
+    def read(d, name):
+        return d[name]
+
+    with pytest.raises(UndigestibleValue, match=r"argument 'd'.*what it holds can change"):
+        read(numbers, "a")
+
+    @persistent_memoize(tmp_path / "memo", ignore="d")
+    def trusting(d, name):
+        return d[name]
+
+    assert trusting(numbers, "a") == 1
