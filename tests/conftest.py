@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +16,17 @@ from s3server import S3Server, serving
 # Machines are loaded, and a deadline missed tells nothing about the code.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        # Tests that run beside others count what they leave among the temporary files.
+        config.own_temporary = tempfile.mkdtemp()
+        os.environ["TMPDIR"] = tempfile.tempdir = config.own_temporary
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(getattr(config, "own_temporary", ""), ignore_errors=True)
 
 
 @dataclass

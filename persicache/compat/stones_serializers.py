@@ -20,8 +20,8 @@ from persicache.errors import MissingDependency
 __all__ = ["decode_pickle", "serializers"]
 
 #: What a tuple, a set and a frozenset begin with, as lists.
-FLAGS: Final[Mapping[type, bytes]] = {tuple: b"__(,)__", set: b"__{,}__", frozenset: b"__f{}__"}
-KINDS: Final[Mapping[bytes, type]] = {flag: kind for kind, flag in FLAGS.items()}
+FLAGS: Final[Mapping[type[Any], bytes]] = {tuple: b"__(,)__", set: b"__{,}__", frozenset: b"__f{}__"}
+KINDS: Final[Mapping[bytes, type[Any]]] = {flag: kind for kind, flag in FLAGS.items()}
 #: The tag of a tuple in CBOR.
 TUPLE_TAG: Final = 38
 
