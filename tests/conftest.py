@@ -22,6 +22,7 @@ def pytest_configure(config):
     if hasattr(config, "workerinput"):
         # Tests that run beside others count what they leave among the temporary files.
         config.own_temporary = tempfile.mkdtemp()
+        os.chmod(config.own_temporary, 0o755)  # some tests become another user
         os.environ["TMPDIR"] = tempfile.tempdir = config.own_temporary
 
 

@@ -378,9 +378,10 @@ def test_a_filesystem_without_such_locks_has_records(tmp_path, monkeypatch):
 
 
 def test_a_place_that_cant_be_written_says_so(tmp_path, monkeypatch):
+    leases = open_leases(open_storage(tmp_path / "file"))
     (tmp_path / "file").write_text("")
     with pytest.raises(BackendError, match=r"could not take the lease of 'f/ab/cd.pc' in"):
-        take(open_leases(open_storage(tmp_path / "file")), NAME)
+        take(leases, NAME)
 
     def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

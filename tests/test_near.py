@@ -462,9 +462,12 @@ def test_a_full_disk_is_a_warning(here, limit):
     assert len(files(here)) == 1
 
 
-def test_a_directory_that_can_t_be_one_is_a_warning(tmp_path):
+def test_a_directory_that_can_t_be_one_is_an_error_at_first_and_a_warning_later(tmp_path):
+    place = f"memory://{uuid.uuid4().hex}"
+    d = PersiDict(place, near=tmp_path / "file")
     (tmp_path / "file").write_text("mine")
-    d = PersiDict(f"memory://{uuid.uuid4().hex}", near=tmp_path / "file")
+    with pytest.raises(BackendError, match="it is a file"):
+        PersiDict(place, near=tmp_path / "file")
     with pytest.warns(PersicacheWarning, match="file"):
         d["a"] = 1
     assert d["a"] == 1

@@ -357,7 +357,7 @@ def test_long_listings_come_in_pages(storage, s3, monkeypatch, asked):
 
 def test_foreign_objects_are_left_alone(storage, s3):
     filesystem = fsspec.filesystem("s3", **s3.storage_options, skip_instance_cache=True)
-    for name in ("README", ".hidden", "folder/", "a b"):
+    for name in ("READ ME", ".hidden", "folder/", "a b"):
         filesystem.call_s3("put_object", Bucket=s3.bucket, Key=f"team/cache/{name}", Body=b"x")
     assert [info.name for info in storage.scan()] == ["warm"]
     filesystem.close_session(filesystem.loop, filesystem._s3)

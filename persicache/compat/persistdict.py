@@ -110,7 +110,7 @@ class JsonFileBackend(TableTexts):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(
             path,
-            lambda place: JsonTable(place, durable=False),
+            lambda place: JsonTable(place, durable=False, is_blank_empty=True),
             every=sys.maxsize,
             encode=lambda text: json.dumps(text, ensure_ascii=False),
             decode=json.loads,

@@ -64,6 +64,9 @@ class JsonTable:
         The document, absolute.
     durable : bool, default True
         Whether what was written survives a power cut.
+    is_blank_empty : bool, default False
+        Whether a document without a byte, or of white space only, is one without entries; it may
+        be what a crash has left of one.
 
     Examples
     --------
@@ -77,11 +80,12 @@ class JsonTable:
     }
     """
 
-    def __init__(self, path: str, *, durable: bool = True) -> None:
+    def __init__(self, path: str, *, durable: bool = True, is_blank_empty: bool = False) -> None:
         # What replaces the document must not replace a link to it.
         self._path = os.path.realpath(path)
         self._folder, _, base = self._path.rpartition("/")
         self._durable = durable
+        self._is_blank_empty = is_blank_empty
         self._journal = Journal(f"{self._folder}/.{base}.lock")
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
@@ -229,7 +233,7 @@ class JsonTable:
         self._seen = stamp_of(status) if is_settled else None
 
     def _parsed(self, data: bytes) -> dict[str, Any]:
-        if not data.strip():  # just made, by `touch` or by tempfile
+        if self._is_blank_empty and not data.strip():
             return {}
         try:
             document = json.loads(data, object_pairs_hook=_object, parse_float=_float)
