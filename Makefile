@@ -23,7 +23,7 @@ demo: $(VENV)/installed-demo
 	$(VENV)/bin/python -m demo
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed-lint
 	$(VENV)/bin/ruff check
