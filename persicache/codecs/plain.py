@@ -34,7 +34,7 @@ from persicache.errors import (
     UntrustedPickle,
 )
 
-__all__ = ["FORMATS", "PlainCodec", "PlainFormat", "file_format"]
+__all__ = ["FORMATS", "PlainCodec", "PlainFormat", "cbor_library", "file_format", "load_cbor"]
 
 
 @dataclass(frozen=True)
@@ -204,16 +204,18 @@ def _dump_bytes(value: Any) -> list[Buffer]:
     return [value]
 
 
-def _cbor() -> Any:
+def cbor_library() -> Any:
+    """Return cbor2, which must be installed."""
     try:
         return import_module("cbor2")
     except ImportError as error:
         raise MissingDependency(package="cbor2", extra="cbor") from error
 
 
-def _load_cbor(data: Buffer) -> Any:
+def load_cbor(data: Buffer, **options: Any) -> Any:
+    """Return the one value in `data`; the options are those of `cbor2.load`."""
     file = io.BytesIO(data)
-    value = _cbor().load(file)
+    value = cbor_library().load(file, **options)
     if file.read(1):
         raise ValueError("something follows the value")
     return value
@@ -274,7 +276,7 @@ FORMATS: Final[Mapping[str, PlainFormat]] = {
     ),
     "text": PlainFormat(".txt", _dump_text, lambda data: bytes(data).decode()),
     "bytes": PlainFormat(".bin", _dump_bytes, bytes),
-    "cbor": PlainFormat(".cbor", lambda value: [_cbor().dumps(value)], _load_cbor),
+    "cbor": PlainFormat(".cbor", lambda value: [cbor_library().dumps(value)], load_cbor),
     "msgpack": PlainFormat(
         ".msgpack",
         lambda value: [msgpack.packb(value)],

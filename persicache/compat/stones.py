@@ -22,10 +22,9 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from itertools import chain
 from typing import Any, Final
 
-from persicache.codecs import Bytes, Owner, PlainCodec, PlainFormat
-from persicache.compat.stones_rows import MemoryRows
-from persicache.compat.stones_serializers import decode_pickle, serializers
+from persicache.codecs import FORMATS, Bytes, Owner, PlainCodec, PlainFormat, flagged
 from persicache.storage.lmdb_rows import LmdbRows
+from persicache.storage.memory_rows import MemoryRows
 
 __all__ = ["BaseStore", "EncoderException", "LmdbStore", "MemoryStore", "serializers", "stone"]
 
@@ -33,26 +32,25 @@ MOST_KEY_NBYTES: Final = 511
 #: LMDB's options that would change what a store is; all others the engine chooses.
 FOREIGN_OPTIONS: Final = {"readonly", "subdir", "lock", "create", "mode"}
 
+PICKLE: Final = FORMATS["pickle"]
+#: How to encode and decode, by the names of stones; more can be added.
+serializers: Final[dict[str, dict[str, Callable[[Any], Any]]]] = {
+    "noop": {"encode": lambda value: value, "decode": lambda value: value},
+    "pickle": {"encode": lambda value: bytes(PICKLE.dump(value)[0]), "decode": PICKLE.load},
+    "json": {"encode": flagged.encode_json, "decode": flagged.decode_json},
+    "cbor": {"encode": flagged.encode_cbor, "decode": flagged.decode_cbor},
+    "msgpack": {"encode": flagged.encode_msgpack, "decode": flagged.decode_msgpack},
+}
+
 
 class EncoderException(Exception):
     """A store was given no way to encode and decode."""
 
 
 class BaseStore(MutableMapping[Any, Any]):
-    """A dictionary of bytes to whatever its serializer can encode; str keys become bytes.
+    """What all stores of stones are, over rows of bytes.
 
-    Parameters
-    ----------
-    rows : LmdbRows or MemoryRows
-        Where to keep what is encoded.
-    serialize : str, optional
-        One of `serializers`.
-    dump_load : pair of callables, optional
-        A serializer of one's own, where `serialize` names none.
-    value_type : type, default bytes
-        What `deep_add` and `deep_remove` work on: list or set.
-    allow_pickle : bool, optional
-        Whether pickles are loaded and stored; by default only where nobody else can write.
+    With ``allow_pickle`` pickles are loaded and stored where others can write, too.
     """
 
     def __init__(
@@ -73,7 +71,7 @@ class BaseStore(MutableMapping[Any, Any]):
         self._rows = rows
         self._place = repr(rows)
         self._type = value_type
-        self._runs_code = decode is decode_pickle
+        self._runs_code = decode is PICKLE.load
         plain = PlainFormat("", lambda value: [encode(value)], decode, runs_code=self._runs_code)
         self._codec = PlainCodec(plain, allow_pickle=allow_pickle)
 
@@ -194,20 +192,14 @@ class BaseStore(MutableMapping[Any, Any]):
 
 
 class LmdbStore(BaseStore):
-    """A store in an LMDB environment; see `BaseStore`.
+    """A store in an LMDB environment, which grows: of the options in ``database`` only ``sync`` counts.
 
-    Parameters
-    ----------
-    name : str or path-like
-        The environment's folder; it is made if there is none.
-    table : bytes, optional
-        One of the environment's tables; by default what is in none.
-    serialize, dump_load, value_type, allow_pickle
-        See `BaseStore`.
-    iterable, kwargs : optional
-        What to set at once.
-    database : mapping, optional
-        LMDB's options. ``sync`` counts; sizes and the like are the engine's choice.
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     LmdbStore(folder, iterable={"qwe": b"asd"}).items()
+    [(b'qwe', b'asd')]
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a store of stones keeps in memory: `MemoryRows`."""
+"""Rows as `LmdbRows` keeps them, in memory: `MemoryRows`."""
 
 # ruff: noqa: D102 - as in LmdbRows
 
@@ -12,7 +12,15 @@ __all__ = ["MemoryRows"]
 
 
 class MemoryRows:
-    """What `LmdbRows` is, in this process's memory, of whatever a serializer makes."""
+    """What `LmdbRows` is, in this process's memory, of whatever there is to keep.
+
+    Examples
+    --------
+    >>> rows = MemoryRows()
+    >>> rows.change(b"n", lambda old: 1 if old is None else old + 1)
+    >>> rows.get(b"n")
+    1
+    """
 
     def __init__(self) -> None:
         self._rows: dict[bytes, Any] = {}

@@ -1,23 +1,27 @@
-"""How stones writes values: `serializers`.
+"""Tuples, sets and frozensets in formats that have lists only, as stones writes them.
 
-JSON has neither bytes nor tuples and sets: a text comes back as bytes, whatever it was; what is no
-list begins with a flag. So it does in msgpack; CBOR has tags for it.
+What is no list begins with a flag, in JSON and msgpack; CBOR has tags for it. JSON has no bytes
+either: a text comes back as bytes, whatever it was.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgpack
 
-from persicache.codecs import FORMATS
-from persicache.errors import MissingDependency
+from persicache.codecs.plain import cbor_library, load_cbor
 
-__all__ = ["decode_pickle", "serializers"]
+__all__ = [
+    "decode_cbor",
+    "decode_json",
+    "decode_msgpack",
+    "encode_cbor",
+    "encode_json",
+    "encode_msgpack",
+]
 
 #: What a tuple, a set and a frozenset begin with, as lists.
 FLAGS: Final[Mapping[type[Any], bytes]] = {tuple: b"__(,)__", set: b"__{,}__", frozenset: b"__f{}__"}
@@ -26,18 +30,14 @@ KINDS: Final[Mapping[bytes, type[Any]]] = {flag: kind for kind, flag in FLAGS.it
 TUPLE_TAG: Final = 38
 
 
-def encode_pickle(value: Any) -> bytes:
-    """Return the pickle of `value`."""
-    return bytes(FORMATS["pickle"].dump(value)[0])
-
-
-def decode_pickle(data: bytes) -> Any:
-    """Return what was pickled; that runs code."""
-    return FORMATS["pickle"].load(data)
-
-
 def encode_json(value: Any) -> bytes:
-    """Return `value` as JSON."""
+    """Return `value` as JSON.
+
+    Examples
+    --------
+    >>> decode_json(encode_json((1, {2: [b"x"]})))
+    (1, {b'2': [b'x']})
+    """
     return json.dumps(_flagged(value, as_text=True)).encode()
 
 
@@ -94,7 +94,7 @@ def decode_msgpack(data: bytes) -> Any:
 
 def encode_cbor(value: Any) -> bytes:
     """Return `value` in CBOR; cbor2 must be installed."""
-    cbor2 = _cbor2()
+    cbor2 = cbor_library()
 
     def tagged(part: Any) -> Any:
         if isinstance(part, tuple):
@@ -112,36 +112,11 @@ def encode_cbor(value: Any) -> bytes:
 
 def decode_cbor(data: bytes) -> Any:
     """Return what was encoded; cbor2 must be installed."""
-    cbor2 = _cbor2()
+    cbor2 = cbor_library()
 
     def restored(*given: Any) -> Any:
         # Its versions don't agree on what comes with the tag, before or after it.
         tag = next(each for each in given if isinstance(each, cbor2.CBORTag))
         return tuple(tag.value) if tag.tag == TUPLE_TAG else tag
 
-    file = io.BytesIO(data)
-    value = cbor2.load(file, tag_hook=restored)
-    if file.read(1):
-        raise ValueError("something follows the value")
-    return value
-
-
-def _cbor2() -> Any:
-    try:
-        return import_module("cbor2")
-    except ImportError:
-        raise MissingDependency(package="cbor2", extra="cbor") from None
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-#: How to encode and decode, by the names of stones; more can be added.
-serializers: Final[dict[str, dict[str, Callable[[Any], Any]]]] = {
-    "noop": {"encode": _same, "decode": _same},
-    "pickle": {"encode": encode_pickle, "decode": decode_pickle},
-    "json": {"encode": encode_json, "decode": decode_json},
-    "cbor": {"encode": encode_cbor, "decode": decode_cbor},
-    "msgpack": {"encode": encode_msgpack, "decode": decode_msgpack},
-}
+    return load_cbor(data, tag_hook=restored)
