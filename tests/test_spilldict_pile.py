@@ -3,8 +3,10 @@
 import itertools
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from persicache import SpillDict
@@ -74,3 +76,19 @@ def test_small_values_have_no_file_each_and_large_ones_have():
         assert all(c[i] == f"19 {i}" * 50 for i in range(3000))
         # A value that is being replaced may be there twice.
         assert (folder / ".pile").stat().st_size < 8_000_000
+
+
+def test_what_is_read_while_its_slot_goes_to_another_value_is_not_handed_out(monkeypatch):
+    old, others = np.zeros(4000), np.ones(4000)
+    with SpillDict({"k": old}, available_memory=1024) as c, ThreadPoolExecutor(1) as meanwhile:
+        pread = os.pread
+
+        def half_of_each(fd, nbytes, offset):
+            monkeypatch.setattr("os.pread", pread)
+            first = pread(fd, nbytes // 2, offset)
+            meanwhile.submit(c.update, {"k": "new", "other": others}).result()
+            return first + pread(fd, nbytes - nbytes // 2, offset + nbytes // 2)
+
+        monkeypatch.setattr("os.pread", half_of_each)
+        assert isinstance(c["k"], str)
+        assert (c["other"] == 1).all()

@@ -818,6 +818,9 @@ class SpillDict(MutableMapping[Any, V]):
             return None, False  # Race: its copy went when it was replaced or removed
         item.cost_seconds = time.perf_counter() - start
         with self._lock:
+            if self._items.get(key) is not item:
+                # Race: in a pile its copy's place may have been given to another's, while it was read.
+                return None, False
             self._stats.misses += 1
             self._stats.restored_nbytes += item.weight
             self._stats.restore_seconds += item.cost_seconds
