@@ -362,3 +362,16 @@ def test_want_of_memory_is_no_corruption(monkeypatch):
 def test_a_time_zone_that_is_not_here_is_no_corruption():
     zone = bomb_entry(ext(14, ["Mars/Olympus_Mons"]))
     refused(EntryCodec(), zone, UnloadableValue)
+
+
+def test_large_buffers_without_checksums_are_read_only_by_who_trusts_them():
+    values = [np.arange(100.0), np.arange(70.0)]
+    codec = EntryCodec(verify="header", hashes_buffers=False)
+    entry = b"".join(codec.encode(values, OWNER, is_private=True))
+    assert_same(decode(codec, entry), values)
+    for verify in ("first", "always"):
+        refused(EntryCodec(verify=verify), entry, CorruptEntry)
+    for i in range(128):  # the head is checked as ever
+        refused(codec, entry[:i] + bytes([entry[i] ^ 1]) + entry[i + 1 :], CorruptEntry)
+    with pytest.raises(ValueError, match="compressed needs checksums"):
+        EntryCodec(compression="zstd", hashes_buffers=False)

@@ -95,6 +95,9 @@ class EntryCodec:
         When the checksums of large buffers are verified: when this process first reads them
         and whenever their file has changed, on every read, or never. The head of an entry,
         and all that is unpickled, is verified on every read.
+    hashes_buffers : bool, default True
+        Whether new entries have checksums of large buffers. Those without can be read with
+        ``verify="header"`` only: for what no other process reads, and doesn't go with compression.
     clock : callable
         Returns POSIX seconds.
 
@@ -118,6 +121,7 @@ class EntryCodec:
         signing_key: SigningKey | None = None,
         allow_pickle: bool | None = None,
         verify: Verify = "first",
+        hashes_buffers: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if verify not in get_args(Verify):
@@ -132,6 +136,9 @@ class EntryCodec:
         self._trust = Trust(allow_pickle=allow_pickle, signs=bool(self._keys))
         self._verify = verify
         self._verified = Verified()
+        if compression is not None and not hashes_buffers:
+            raise ValueError("what is compressed needs checksums: it is verified before it is decompressed")
+        self._hashes_buffers = hashes_buffers
         self._clock = clock
 
     @staticmethod
@@ -167,6 +174,7 @@ class EntryCodec:
             compression=self._compression,
             signing_key=self._keys[0] if self._keys else None,
             cost_seconds=math.nan if cost_seconds is None else cost_seconds,
+            hashes_buffers=self._hashes_buffers,
         )
 
     def _plain(self, value: object, text: str, cost_seconds: float | None) -> bytes | None:

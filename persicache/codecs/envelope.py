@@ -27,7 +27,7 @@ offset                  bytes  field
                                - 8: length after decompression
                                - 1: compression: 0 none, 1 lz4 frame, 2 zstd frame
                                - 15: zero
-                               - 32: blake3 of the stored bytes
+                               - 32: blake3 of the stored bytes; zero where nobody checks it
 128 + 64 n                     metadata: a msgpack map with ``created`` (POSIX seconds),
                                ``key`` (text), ``writer``, and more
 then                           body: what the codec makes of it
@@ -88,6 +88,7 @@ LENGTH: Final = Struct("<I")
 HEAD_NBYTES: Final = 128
 NO_MAC: Final = bytes(32)
 NO_RESERVE: Final = bytes(15)
+NO_HASH: Final = bytes(32)
 SMALL_NBYTES: Final = 16 * 1024
 #: Smaller bodies are not worth a compression.
 COMPRESSIBLE_NBYTES: Final = 4096
@@ -162,6 +163,7 @@ def seal(
     compression: int = compressions.NONE,
     signing_key: bytes | None = None,
     cost_seconds: float = math.nan,
+    hashes_buffers: bool = True,
     new_write_id: Callable[[int], bytes] = os.urandom,
 ) -> Sequence[Buffer]:
     """Return the chunks of an entry; buffers that aren't compressed are not copied.
@@ -182,6 +184,8 @@ def seal(
         32 bytes.
     cost_seconds : float, default NaN
         What the value took to compute.
+    hashes_buffers : bool, default True
+        Whether buffers get checksums; an entry without can be opened only as `trusted`.
     new_write_id : callable
         From a number of bytes to as many that nobody else will draw.
     """
@@ -206,7 +210,9 @@ def seal(
 
     def head() -> bytes:
         table = b"".join(
-            RECORD.pack(len(buffer), raw_nbytes, used, NO_RESERVE, hashed(buffer))
+            RECORD.pack(
+                len(buffer), raw_nbytes, used, NO_RESERVE, hashed(buffer) if hashes_buffers else NO_HASH
+            )
             for buffer, used, raw_nbytes in packed
         )
         sizes = (len(metadata), len(body), total)
@@ -214,7 +220,7 @@ def seal(
         digest = _digest(ad, header, table, metadata, body)
         return header + digest + _mac(digest, signing_key) + table + metadata
 
-    if total >= LATE_FROM_NBYTES:
+    if total >= LATE_FROM_NBYTES and hashes_buffers:
         return LateHead(head_nbytes, tail, head)
     return [head(), *tail]
 

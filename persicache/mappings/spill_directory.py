@@ -14,7 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
-from persicache.codecs import Bytes, Owner
+from persicache.codecs import Bytes, EntryCodec, Owner
+from persicache.mappings.entries import Entries
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.persidict import PersiDict
 from persicache.mappings.spill_link import link
@@ -81,9 +82,11 @@ class Directory:
         fd = os.open(f"{self.path}/{_OWNED}", _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
         with contextlib.suppress(OSError):  # without locks, nobody sweeps
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # What this process has just written needs no second look at its checksum.
+        # What this process writes nobody else reads, and it needs no second look: to hash large
+        # buffers takes as long as to write them.
         self.values: PersiDict[Any] = PersiDict(self.path, durable=False, verify="header")
-        self._entries = self.values._entries  # noqa: SLF001 - of this room
+        storage = self.values._entries.storage  # noqa: SLF001 - of this room
+        self._entries = Entries(storage, EntryCodec(verify="header", hashes_buffers=False))
         self._making = ForkLock()
         self._pile: Pile | None = None
         self.remove = weakref.finalize(self, _remove, self.path, self._pid, fd)
