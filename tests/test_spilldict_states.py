@@ -299,6 +299,11 @@ class SpillMachine(RuleBasedStateMachine):
             return
         c, inside = self.c, [item for item in self.c._items.values() if item.is_in_memory]
         assert c.memory_usage == sum(item.weight for item in inside)
+        outside = [item for item in self.c._items.values() if not item.is_in_memory]
+        taken = [c._place.nbytes_of(item.copy) for item in outside]
+        weights = [item.weight for item in outside]
+        on_disk = (w if n is None else n for w, n in zip(weights, taken, strict=True))
+        assert c.on_disk == (len(outside), sum(weights), sum(on_disk))
         evictable = {item.key for item in inside if not item.is_pinned}
         assert len(c._room._policy) == len(evictable)
         assert all(key in c._room._policy for key in evictable)

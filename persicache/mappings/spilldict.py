@@ -31,6 +31,7 @@ from persicache.mappings.spill_place import Copy, GivenPlace, PrivatePlace, Spil
 from persicache.mappings.spill_rest import REFUSALS, lost, store_rest_of
 from persicache.mappings.spill_room import Room
 from persicache.mappings.spill_stats import OnDisk, SpillStats
+from persicache.mappings.spill_tally import Tally
 from persicache.mappings.warn import warn_caller
 from persicache.mappings.weigh import nbytes
 
@@ -179,11 +180,12 @@ class SpillDict(MutableMapping[Any, V]):
             self._place = PrivatePlace(None if private_in is None else check_private_in(private_in))
         else:
             check_spill_to(spill_to, private_in=private_in)
-            self._place = place = GivenPlace(spill_to)
-            self._items |= {
-                key: Item(key, copy=copy, is_clean=True) for key, copy in place.copies().items()
-            }
-            store_rest_of(self, self._items, place)
+            self._place = GivenPlace(spill_to)
+        self._tally = Tally(self._place.nbytes_of)
+        if isinstance(self._place, GivenPlace):
+            for key, copied in self._place.copies().items():
+                self._find(key, copied)
+            store_rest_of(self, self._items, self._place)
         if data is not None:
             self.update(data)
 
@@ -259,15 +261,8 @@ class SpillDict(MutableMapping[Any, V]):
     @property
     def on_disk(self) -> OnDisk:
         """How many values are on disk and not in memory, and their bytes."""
-        n, nbytes, disk_nbytes = 0, 0, 0
         with self._lock:
-            for item in self._items.values():
-                if not item.is_in_memory and item.copy is not None:
-                    taken = self._place.nbytes_of(item.copy)
-                    n += 1
-                    nbytes += item.weight
-                    disk_nbytes += item.weight if taken is None else taken
-        return OnDisk(n, nbytes, disk_nbytes)
+            return self._tally.total
 
     @property
     def stats(self) -> SpillStats:
@@ -460,6 +455,7 @@ class SpillDict(MutableMapping[Any, V]):
                     if item.copy is not None:
                         self._place.remove(item.copy)
                     del items[key]
+                    self._tally.remove(item)
                     self._room.leave(item)
             self._forget_all()
 
@@ -500,9 +496,9 @@ class SpillDict(MutableMapping[Any, V]):
             found = self._place.copies()
             for item in [item for key, item in items.items() if item.is_clean and key not in found]:
                 self._drop(item)
-            for key, copy in found.items():
+            for key, copied in found.items():
                 if key not in items:
-                    items[key] = Item(key, copy=copy, is_clean=True)
+                    self._find(key, copied)
 
     def close(self) -> None:
         """Store what a given place doesn't hold yet, or remove the private one; and forget all.
@@ -727,10 +723,15 @@ class SpillDict(MutableMapping[Any, V]):
         weight = self._weighed(value)
         while True:
             with self._lock:
-                item.weight = weight if not item.is_in_memory else item.weight
-                if self._items.get(item.key) is not item or item.is_in_memory or weight > self._room.nbytes:
+                if self._items.get(item.key) is not item or item.is_in_memory:
+                    return
+                self._tally.remove(item)
+                item.weight = weight
+                self._tally.add(item)
+                if weight > self._room.nbytes:
                     return
                 if self._room.fits(weight):
+                    self._tally.remove(item)
                     item.value = value
                     self._room.enter(item)
                     return
@@ -792,6 +793,7 @@ class SpillDict(MutableMapping[Any, V]):
                     if is_current and item.is_clean:
                         self._room.leave(item)
                         item.value = NOWHERE
+                        self._tally.add(item)
                     elif is_current:
                         self._room.stay(item)
         if not is_current:
@@ -925,6 +927,7 @@ class SpillDict(MutableMapping[Any, V]):
         """Let an item take the place of another; return the copy that nobody needs any more."""
         orphan = None
         if old is not None:
+            self._tally.remove(old)
             new.is_told = old.is_told
             if self._place.is_private:
                 orphan = self._orphan(old)
@@ -933,6 +936,7 @@ class SpillDict(MutableMapping[Any, V]):
                 # the place before that finds the old value, not none.
                 new.copy = old.copy
         self._items[new.key] = new
+        self._tally.add(new)
         self._room.enter(new, instead_of=old)
         self._lock.notify_all()
         return orphan
@@ -940,6 +944,7 @@ class SpillDict(MutableMapping[Any, V]):
     def _drop(self, item: Item) -> Copy | None:
         """Forget an item; return the copy that nobody needs any more."""
         del self._items[item.key]
+        self._tally.remove(item)
         self._room.leave(item)
         self._lock.notify_all()
         return self._orphan(item) if self._place.is_private else None
@@ -949,8 +954,14 @@ class SpillDict(MutableMapping[Any, V]):
         # Who is just writing it finds that its item is gone, and discards it.
         return None if item.is_leaving else item.copy
 
+    def _find(self, key: Hashable, copied: Copy) -> None:
+        """Have a key that is in the place, but not known here."""
+        self._items[key] = item = Item(key, copy=copied, is_clean=True)
+        self._tally.add(item)
+
     def _forget_all(self) -> None:
         self._items.clear()
+        self._tally.clear()
         self._room.clear()
 
     def _repair(self) -> None:
@@ -963,8 +974,10 @@ class SpillDict(MutableMapping[Any, V]):
             for item in self._items.values():
                 item.is_leaving = False
         self._room.clear()
+        self._tally.clear()
         for item in self._items.values():
             self._room.enter(item)
+            self._tally.add(item)
 
 
 def _trimmer_for(budget_nbytes: int) -> Trimmer:
