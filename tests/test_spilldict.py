@@ -1204,18 +1204,18 @@ def test_what_a_killed_process_left_is_swept(monkeypatch, tmp_path):
         signal.pause()
     os.read(reading, 1)
     (left,) = tmp_path.glob("persicache-spill-*")
-    monkeypatch.setattr("persicache.mappings.spill_directory._YOUNG_SECONDS", -1.0)
     (tmp_path / "persicache-spill-notes").write_text("a file of somebody's")
+    young = tmp_path / "persicache-spill-young"  # one that is just being made
+    young.mkdir()
     assert sweep() == 0  # its owner lives
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    monkeypatch.setattr("persicache.mappings.spill_directory._YOUNG_SECONDS", 60.0)
-    assert sweep() == 0  # it could be one that is just being made
-    monkeypatch.setattr("persicache.mappings.spill_directory._YOUNG_SECONDS", -1.0)
+    assert sweep() == 1
+    assert not left.exists()
+    assert young.exists()
     with unit(1) as mine:
         mine.update({"a": 1, "b": 2})
-        assert sweep() == 1
-        assert not left.exists()
+        assert sweep() == 0
         assert dict(mine) == {"a": 1, "b": 2}
 
 

@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import tempfile
-import time
 import weakref
 from itertools import count
 from pathlib import Path
@@ -27,8 +26,6 @@ __all__ = ["Directory", "Name", "sweep"]
 _PREFIX: Final = "persicache-spill-"
 #: A file in it that is locked as long as its owner, or a child of it, lives.
 _OWNED: Final = ".owned"
-#: Whoever made it has locked it by then.
-_YOUNG_SECONDS: Final = 60.0
 #: The file of all small values.
 _PILE: Final = ".pile"
 #: Smaller entries have no file of their own.
@@ -79,9 +76,12 @@ class Directory:
         self._numbers = count(self._serial << _NAME_BITS)
         self._shared_numbers: set[int] = set()
         self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-        fd = os.open(f"{self.path}/{_OWNED}", _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+        unlocked = f"{self.path}/{_OWNED}-soon"
+        fd = os.open(unlocked, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
         with contextlib.suppress(OSError):  # without locks, nobody sweeps
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Race: who sweeps must not find it unlocked.
+        Path(unlocked).rename(f"{self.path}/{_OWNED}")
         # What this process writes nobody else reads, and it needs no second look: to hash large
         # buffers takes as long as to write them.
         self.values: PersiDict[Any] = PersiDict(self.path, durable=False, verify="header")
@@ -176,8 +176,6 @@ def _is_orphan(path: Path) -> bool:
     try:
         status = path.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            return False
-        if time.time() - status.st_ctime < _YOUNG_SECONDS:
             return False
         fd = os.open(path / _OWNED, _OPEN)
     except OSError:
