@@ -232,6 +232,8 @@ def test_append_only(place):
     d["k"] = p.KEEP_CURRENT
     assert d.setdefault("k", 5) == 1
     assert not d.set_item_if("k", value=2, condition=SAME, expected_etag=ABSENT).condition_was_satisfied
+    assert not d.discard_if("k", condition=SAME, expected_etag=ABSENT).condition_was_satisfied
+    assert d.discard_if("no", condition=SAME, expected_etag=ABSENT).condition_was_satisfied
     assert dict(d) == {"k": 1, "a": 2, "b": 3}
 
 

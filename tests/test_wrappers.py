@@ -80,6 +80,11 @@ def test_later_values_are_compared_now_and_then(inner):
     for wrong in (-0.1, 1.5, float("nan")):
         with pytest.raises(ValueError, match="p_consistency_checks"):
             WriteOnceDict(inner, p_consistency_checks=wrong)
+        with pytest.raises(ValueError, match="p_consistency_checks"):
+            d.p_consistency_checks = wrong
+    with pytest.raises(p.MutationPolicyError, match="write-once"):
+        d["k"] = p.DELETE_CURRENT
+    assert d.p_consistency_checks == 0.5
     again = pickle.loads(pickle.dumps(WriteOnceDict(inner)))
     assert len(again) == 1
 

@@ -38,6 +38,7 @@ from persicache.mappings.conditions import (
     IF_ETAG_CHANGED,
     ITEM_NOT_AVAILABLE,
     KEEP_CURRENT,
+    NEVER_RETRIEVE,
     Condition,
     ConditionalOperationResult,
     ETag,
@@ -325,6 +326,9 @@ class PersiDict(MutableMapping[Any, V]):
             raise TypeError(f"{self!r} holds values of type {wanted}, not {given}")
         return value
 
+    def _absent(self, key: Any) -> KeyError:
+        return KeyError(key)
+
     def _refuse_change(self) -> None:
         if self._append_only:
             raise MutationPolicyError(place=repr(self), policy="append-only")
@@ -342,7 +346,7 @@ class PersiDict(MutableMapping[Any, V]):
         try:
             value: V = self._entries.load(key, where).value
         except BlobNotFound:
-            raise KeyError(key) from None
+            raise self._absent(key) from None
         return value if self._base_class is None else self._check(value)
 
     def __setitem__(self, key: Key, value: V | Joker) -> None:
@@ -409,7 +413,7 @@ class PersiDict(MutableMapping[Any, V]):
         try:
             return dict(self._entries.peek(self._locate(key)).extra.get(_ABOUT, {}))
         except BlobNotFound:
-            raise KeyError(key) from None
+            raise self._absent(key) from None
 
     def get_with_about(self, key: Key) -> tuple[V, dict[str, Any]]:
         """Return the value of `key` and what its entry says about it, by one read; or raise KeyError."""
@@ -417,13 +421,13 @@ class PersiDict(MutableMapping[Any, V]):
         try:
             blob = self._entries.storage.read(where.name)
         except BlobNotFound:
-            raise KeyError(key) from None
+            raise self._absent(key) from None
         value = self._check(self._entries.decode(key, where, blob).value)
         return value, dict(self._entries.told(key, where, blob).extra.get(_ABOUT, {}))
 
     def __delitem__(self, key: Key) -> None:
         if not self.discard(key):
-            raise KeyError(key)
+            raise self._absent(key)
 
     def discard(self, key: Key) -> bool:
         """Remove `key` if it is there; return whether it was."""
@@ -451,7 +455,7 @@ class PersiDict(MutableMapping[Any, V]):
             return value
         if default:
             return default[0]
-        raise KeyError(key)
+        raise self._absent(key)
 
     def popitem(self) -> tuple[Any, V]:
         """Remove some item and return it; KeyError if there is none."""
@@ -520,7 +524,7 @@ class PersiDict(MutableMapping[Any, V]):
         try:
             return self._entries.storage.version(self._locate(key).name)
         except BlobNotFound:
-            raise KeyError(key) from None
+            raise self._absent(key) from None
 
     def timestamp(self, key: Key) -> float:
         """Return when `key` was last written, in POSIX seconds by the clock of the place.
@@ -533,13 +537,13 @@ class PersiDict(MutableMapping[Any, V]):
         try:
             return self._entries.storage.stat(self._locate(key).name).modified
         except BlobNotFound:
-            raise KeyError(key) from None
+            raise self._absent(key) from None
 
     def get_with_etag(self, key: Key) -> tuple[V, str]:
         """Return the value of `key` and its etag, of one moment; KeyError if there is none."""
         value, etag = self._swaps.get(key)
         if etag is ITEM_NOT_AVAILABLE:
-            raise KeyError(key)
+            raise self._absent(key)
         return value, etag
 
     # One key, on a condition
@@ -651,7 +655,11 @@ class PersiDict(MutableMapping[Any, V]):
 
         Parameters and errors are those of `set_item_if`.
         """
-        self._refuse_change()
+        if self._append_only:
+            seen = self._swaps.get_if(key, condition, expected_etag, NEVER_RETRIEVE)
+            if seen.condition_was_satisfied and seen.new_value is not ITEM_NOT_AVAILABLE:
+                self._refuse_change()
+            return seen
         return self._swaps.discard_if(key, condition, expected_etag)
 
     def transform_item(

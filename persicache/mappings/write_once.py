@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 from persicache.errors import MutationPolicyError
 from persicache.keys import Key, digest
 from persicache.mappings.conditions import (
+    DELETE_CURRENT,
     ETAG_IS_THE_SAME,
     ITEM_NOT_AVAILABLE,
     KEEP_CURRENT,
@@ -63,8 +64,6 @@ class WriteOnceDict(MutableMapping[Any, V]):
         p_consistency_checks: float = 0.0,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        if not 0 <= p_consistency_checks <= 1:
-            raise ValueError(f"p_consistency_checks must be from 0 to 1, not {p_consistency_checks!r}")
         self.inner = inner
         self.p_consistency_checks = p_consistency_checks
         self._draw = draw
@@ -73,6 +72,17 @@ class WriteOnceDict(MutableMapping[Any, V]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r}, p_consistency_checks={self.p_consistency_checks})"
+
+    @property
+    def p_consistency_checks(self) -> float:
+        """The probability that a later value is compared with the first."""
+        return self._p
+
+    @p_consistency_checks.setter
+    def p_consistency_checks(self, value: float) -> None:
+        if not 0 <= value <= 1:
+            raise ValueError(f"p_consistency_checks must be from 0 to 1, not {value!r}")
+        self._p = value
 
     @property
     def consistency_checks_failed(self) -> int:
@@ -85,6 +95,8 @@ class WriteOnceDict(MutableMapping[Any, V]):
     def __setitem__(self, key: Key, value: V) -> None:
         if value is KEEP_CURRENT:
             return
+        if value is DELETE_CURRENT:
+            del self[key]
         if not self._offer(key, value) and self._draw() < self.p_consistency_checks:
             self._compare(key, value)
 
