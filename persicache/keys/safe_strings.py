@@ -1,4 +1,4 @@
-"""persidict's keys: flat tuples of strings that are safe in URLs and file names."""
+"""Flat tuples of strings that are safe in URLs and file names: persidict's keys."""
 
 from __future__ import annotations
 
