@@ -1,5 +1,6 @@
 """A SpillDict leaves nothing behind: no descriptors, no maps, no files, however it ends."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -23,13 +24,18 @@ N = 65_536
 
 
 @pytest.fixture(autouse=True)
-def temp(monkeypatch):
-    """Return the place for temporary files, of this test and its children alone."""
-    # Not in tmp_path, which can be too long for the name of a server's socket.
-    with tempfile.TemporaryDirectory() as place:
-        monkeypatch.setattr(tempfile, "tempdir", place)
-        monkeypatch.setenv("TMPDIR", place)
-        yield Path(place)
+def temp(monkeypatch, tmp_path):  # pytest has made its own by then
+    """Yield the place for temporary files, of this test and its children alone."""
+    # Not in tmp_path, which can be too long for the socket of a fork server.
+    place = Path(tempfile.mkdtemp()) / "temp"
+    place.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(place))
+        patch.setenv("TMPDIR", str(place))
+        yield place
+    with contextlib.suppress(OSError):  # a fork server's is there until the process ends
+        place.rmdir()
+        place.parent.rmdir()
 
 
 def held():
