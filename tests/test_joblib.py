@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -202,6 +203,24 @@ def test_uses_by_other_processes_count(s3, on_s3, tmp_path):
     subprocess.run(command, env=log, check=True, cwd=Path(__file__).parent)
     memory.reduce_size(items_limit=2)
     assert [f.check_call_in_cache(array) for array in arrays] == [True, False, True]
+
+
+def test_notes_of_use_that_nobody_takes_do_not_keep_a_process_from_ending():
+    code = """
+        import time
+        from persicache import PersiDict
+        from persicache_joblib import uses
+        uses.MOST_SECONDS = 0.5
+        options = {"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}}
+        noted = [uses.Uses(PersiDict(f"s3://bucket/{i}", storage_options=options)) for i in range(5)]
+        for each in noted:
+            each.note(("f", "code", "args"))
+        print(time.time())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert time.time() - float(done.stdout) < 4  # one that is asked until it gives up takes that long
+    assert not done.stderr
 
 
 def test_a_validation_callback_sees_the_metadata(place):

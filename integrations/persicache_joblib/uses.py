@@ -9,7 +9,6 @@ import random
 import threading
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from multiprocessing.util import Finalize
@@ -24,6 +23,8 @@ ResultKey: TypeAlias = tuple[str, ...]
 
 #: How long what was noted waits, in a process that goes on.
 WAIT_SECONDS: Final = 120.0
+#: And how long the end of a process waits for places that may not answer, all together.
+MOST_SECONDS = 5.0
 #: Of so many who write their notes, one puts all notes together.
 WRITES_PER_TIDY: Final = 32
 
@@ -62,36 +63,30 @@ class Uses:
         self._clock = clock
         self._draw = draw
         self._begin()
-        _of_this_process.add(self)
 
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._noted: dict[ResultKey, float] = {}
         self._due = self._clock() + WAIT_SECONDS
-        self._at_exit: Finalize[Any] | None = None
 
     def note(self, key: ResultKey) -> None:
         """Note that a result is used now."""
         if self._pid != os.getpid():  # what a forked child's parent saw it writes itself
             self._begin()
         now = self._noted[key] = self._clock()
-        if self._at_exit is None:
-            # The children of multiprocessing skip what other processes do at their end.
-            self._at_exit = Finalize(None, self.flush, exitpriority=0)
-            _flush_at_exit()
+        _waiting.add(self)
+        _flush_at_exit(self._pid)
         if now >= self._due:
             self.flush()
 
     def flush(self) -> None:
         """Write down what waits."""
+        _waiting.discard(self)
         if self._pid != os.getpid():
             return
         # Race: what another thread notes between these is lost, and no more than a time.
         noted, self._noted = self._noted, {}
         self._due = self._clock() + WAIT_SECONDS
-        if self._at_exit is not None:
-            self._at_exit.cancel()
-            self._at_exit = None
         if noted:
             with contextlib.suppress(PersicacheError):
                 self._notes[uuid.uuid4()] = dict(noted)
@@ -100,7 +95,7 @@ class Uses:
 
     def load(self) -> dict[ResultKey, float]:
         """Return when each result was used last, as far as that was written down."""
-        for uses in list(_of_this_process):
+        for uses in list(_waiting):
             if uses._notes.url == self._notes.url:  # noqa: SLF001 - its own kind
                 uses.flush()
         return self._read()[0]
@@ -137,7 +132,9 @@ class Uses:
 
 
 @cache
-def _flush_at_exit() -> None:
+def _flush_at_exit(_pid: int) -> None:
+    # The children of multiprocessing skip what other processes do at their end.
+    Finalize(None, _flush_all, exitpriority=0)
     # Exit handlers come too late: s3fs has closed its connections by then, and new ones need a thread
     # pool, which ends with the threads.
     register = getattr(threading, "_register_atexit", atexit.register)
@@ -145,9 +142,16 @@ def _flush_at_exit() -> None:
 
 
 def _flush_all() -> None:
-    for uses in list(_of_this_process):
-        uses.flush()
+    waiting = list(_waiting)
+    _waiting.clear()
+    # In threads, as places that nobody answers for must not keep a process from ending.
+    threads = [threading.Thread(target=uses.flush, daemon=True) for uses in waiting]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + MOST_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
-#: Several can note the use of one place: each Memory has its own.
-_of_this_process: Final[weakref.WeakSet[Uses]] = weakref.WeakSet()
+#: Those with something to write; several can note the use of one place: each Memory has its own.
+_waiting: Final[set[Uses]] = set()
