@@ -72,7 +72,7 @@ def joblib_format(extension: str, *, compress: str | None = None) -> PlainFormat
 
 
 def _load_plain(data: Buffer) -> Any:
-    file = io.BytesIO(_lz4().decompress(data) if bytes(data[:4]) == _LZ4 else data)
+    file = io.BytesIO(_plain_bytes(data))
     joblib_pickle = _joblib().numpy_pickle
 
     class Wrapper(joblib_pickle.NumpyArrayWrapper):  # type: ignore[misc,name-defined]  # it has no types
@@ -102,6 +102,17 @@ def _load_plain(data: Buffer) -> Any:
     takes = inspect.signature(joblib_pickle.NumpyUnpickler.__init__).parameters
     order = {"ensure_native_byte_order": True} if "ensure_native_byte_order" in takes else {}
     return Unpickler("", file, **order).load()
+
+
+def _plain_bytes(data: Buffer) -> Buffer:
+    head = bytes(data[:8])
+    if head.startswith(_LZ4):
+        return bytes(_lz4().decompress(data))
+    for compressor in import_module("joblib.compressor")._COMPRESSORS.values():  # noqa: SLF001 - no other way
+        if head.startswith(compressor.prefix):
+            with compressor.decompressor_file(io.BytesIO(data)) as file:
+                return bytes(file.read())
+    return data
 
 
 def _joblib() -> Any:
