@@ -45,7 +45,7 @@ def sqlite_snapshot(path: str) -> Iterator[RunSql]:
     Raises
     ------
     BackendError
-        If somebody writes to it, again and again.
+        If somebody writes to it, again and again, or it is damaged.
 
     Examples
     --------
@@ -60,18 +60,22 @@ def sqlite_snapshot(path: str) -> Iterator[RunSql]:
     """
     before = _stamps(path)
     with contextlib.ExitStack() as stack:
+        library = sqlite_library()
         if len(before) > 1:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="persicache-"))
-            connection = sqlite_library().connect(_copied(path, folder))
-            stack.callback(connection.close)
-            yield connection.run
-            return
-        connection = sqlite_library().connect(path, immutable=True)
+            connection = library.connect(_copied(path, folder))
+        else:
+            connection = library.connect(path, immutable=True)
         stack.callback(connection.close)
 
         def run(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-            rows: list[tuple[Any, ...]] = connection.run(sql, values)
-            if _stamps(path) != before:  # then they can be of several states, or of none
+            try:
+                rows: list[tuple[Any, ...]] = connection.run(sql, values)
+            except (library.error, UnicodeDecodeError) as error:
+                raise BackendError(place=path, action="read it", cause=error) from error
+            if (
+                len(before) == 1 and _stamps(path) != before
+            ):  # then they can be of several states, or of none
                 raise BackendError(place=path, action="read it as it was", cause=_CHANGES)
             return rows
 
