@@ -46,6 +46,8 @@ def records(files: Files, *, allow_pickle: bool | None, clock: Callable[[], floa
     nbytes = 0.0
     for name in names:
         with sqlite_snapshot(os.path.join(files.place, name)) as run:
+            if not run("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Cache'"):
+                raise ValueError(f"{name!r} in {files.place!r} is an SQLite file of another program")
             nbytes += run(f"SELECT total(size) + count(*) FROM Cache WHERE {_LIVE}", (now,))[0][0]
 
     def each() -> Generator[Record, None, None]:
@@ -62,7 +64,9 @@ class _Shard:
     def __init__(self, files: Files, name: str, run: RunSql, *, allow_pickle: bool | None) -> None:
         self._files, self._run = files, run
         self._folder = name.removesuffix(DATABASE)
-        self._is_private = is_private_file(os.path.join(files.place, name))
+        # The log that belongs to it, too, is a part of it.
+        database = os.path.join(files.place, name)
+        self._is_private = all(is_private_file(database + suffix) for suffix in ("", "-wal", "-journal"))
         # A JSONDisk compresses keys and values, for diskcache they are bytes.
         self._is_json = bool(run("SELECT 1 FROM Settings WHERE key = 'disk_compress_level'"))
         self._codecs = {
