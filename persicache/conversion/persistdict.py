@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator
+from functools import partial
 from typing import Final
 
 from persicache.codecs import Bytes
@@ -28,8 +29,9 @@ def json_records(path: str) -> Records | None:
         return None
     if texts and not any(map(_is_json, texts.values())):
         return None
-    records = (_record(key, text, path) for key, text in texts.items())
-    return Records("persistdict", sum(map(len, texts.values())), records)
+    datas = {key: text.encode(errors="surrogatepass") for key, text in texts.items()}  # JSON has halves
+    records = (_record(key, data, path) for key, data in datas.items())
+    return Records("persistdict", sum(map(len, datas.values())), records)
 
 
 def tables(run: RunSql) -> list[str]:
@@ -49,19 +51,21 @@ def sqlite_records(path: str) -> Records | None:
     """
     with sqlite_snapshot(path) as run:
         names = tables(run)
-        sizes = [run(f"SELECT total(length(value)) FROM {_quoted(name)}")[0][0] for name in names]  # noqa: S608 - quoted
+        length = "SELECT total(length(CAST(value AS BLOB))) FROM "
+        sizes = [run(length + _quoted(name))[0][0] for name in names]
 
     def each() -> Generator[Record, None, None]:
         with sqlite_snapshot(path) as run:
             for name in names:
-                for key, text in _rows(run, name):
-                    yield _record(key if len(names) == 1 else (name, key), text, path)
+                for key, data in _rows(run, name):
+                    yield _record(key if len(names) == 1 else (name, key), data or b"", path)
 
     return Records("persistdict", int(sum(sizes)), each()) if names else None
 
 
-def _rows(run: RunSql, table: str) -> Iterator[tuple[str, str]]:
-    sql = f"SELECT key, value FROM {_quoted(table)} WHERE key > ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 - quoted
+def _rows(run: RunSql, table: str) -> Iterator[tuple[str, bytes]]:
+    # Bytes, since SQLite holds texts that are none to Python.
+    sql = f"SELECT key, CAST(value AS BLOB) FROM {_quoted(table)} WHERE key > ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 - quoted
     rows = run(sql.replace("key > ?", "?"), (1,))
     while rows:
         yield from rows
@@ -80,6 +84,6 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _record(key: object, text: str, place: str) -> Record:
-    data = Bytes(text.encode(), is_private=False)
-    return Record(key, len(text), lazily(_JSON, lambda: data, key=key, place=place))
+def _record(key: object, data: bytes, place: str) -> Record:
+    read = partial(Bytes, data, is_private=False)
+    return Record(key, len(data), lazily(_JSON, read, key=key, place=place))
