@@ -76,11 +76,12 @@ def _in_files(files: Files, *, allow_pickle: bool | None) -> Records:
         return _in_environment(files.place, allow_pickle=allow_pickle)
     if any(name.endswith(OWN_EXTENSION) for name in names):
         raise _own(files.place)
-    if any(name.endswith(f"/{joblib_memory.OUTPUT_FILE}") for name in names):
+    if joblib_memory.is_one(files):
         return joblib_memory.records(files, allow_pickle=allow_pickle)
     if persidict.is_one(files):
         return persidict.records(files, allow_pickle=allow_pickle)
-    shown = ", ".join(map(repr, islice(sorted(names), 5))) or "nothing"
+    foreign_first = sorted(names, key=lambda name: (name.endswith(persidict.ENDINGS), name))
+    shown = ", ".join(map(repr, islice(foreign_first, 5))) or "nothing"
     raise _unknown(files.place, f"it holds {shown}")
 
 

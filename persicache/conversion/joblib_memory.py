@@ -10,10 +10,22 @@ from persicache.conversion.codecs import plain
 from persicache.conversion.files import Files
 from persicache.conversion.record import Record, Records, lazily
 
-__all__ = ["OUTPUT_FILE", "records"]
+__all__ = ["is_one", "records"]
 
-#: Where joblib keeps a result.
+#: Where joblib keeps a result, what it tells of it, and the code of a function.
 OUTPUT_FILE: Final = "output.pkl"
+METADATA_FILE: Final = "metadata.json"
+CODE_FILE: Final = "func_code.py"
+
+
+def is_one(files: Files) -> bool:
+    """Return whether there is a result, or a function's code; persidict can have an "output" too."""
+
+    def belongs(name: str) -> bool:
+        folder, mark, last = name.rpartition("/")
+        return last == CODE_FILE or (last == OUTPUT_FILE and folder + mark + METADATA_FILE in files.sizes)
+
+    return any(map(belongs, files.sizes))
 
 
 def records(files: Files, *, allow_pickle: bool | None) -> Records:
@@ -21,8 +33,15 @@ def records(files: Files, *, allow_pickle: bool | None) -> Records:
 
     A key is a tuple: the parts of the function's name as joblib has them, and its digest of
     the arguments, such as ``("package.module", "function", "7f41…")``.
+
+    Raises
+    ------
+    ValueError
+        If it is the directory of a function, of which the name isn't known.
     """
-    names = [name for name in files.sizes if name.split("/")[-1] == OUTPUT_FILE and name.count("/") > 1]
+    names = [name for name in files.sizes if name.rpartition("/")[2] == OUTPUT_FILE]
+    if CODE_FILE in files.sizes or any(name.count("/") < 2 for name in names):  # noqa: PLR2004 - below a function and its arguments
+        raise ValueError(f"{files.place!r} is a part of a joblib.Memory: give the directory of all of it")
     shared = "joblib/" if all(name.startswith("joblib/") for name in names) else ""
     codec = plain("joblib", allow_pickle=allow_pickle)
 
