@@ -1,10 +1,11 @@
 """The files of a directory or a bucket, to be read only: `Files`."""
 
-# ruff: noqa: PTH118, PTH202 - plain os calls, for a million of files
+# ruff: noqa: PTH116, PTH118 - plain os calls, for a million of files
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -45,14 +46,20 @@ def files_at(place: str, storage_options: Mapping[str, Any] | None = None) -> Fi
         sizes = {info.name: info.nbytes for info in storage.scan("")}
         return Files(storage.url, sizes, lambda name: Bytes(storage.read(name).buffer, is_private=False))
     # Not by a storage: that may sweep what killed processes left.
-    found = {}
+    found: dict[str, int] = {}
+    seen: set[str] = set()
     try:
-        for folder, folders, names in os.walk(place, onerror=_raise):
+        for folder, folders, names in os.walk(place, onerror=_raise, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:  # by another link, maybe one to a folder that it lies in
+                folders.clear()
+                continue
+            seen.add(real)
             if OWN_FOLDER in folders:  # of `persicache.compat`, with locks
                 folders.remove(OWN_FOLDER)
             for name in names:
                 path = os.path.join(folder, name)
-                found[os.path.relpath(path, place).replace(os.sep, "/")] = os.path.getsize(path)
+                found[os.path.relpath(path, place).replace(os.sep, "/")] = _size(path)
     except OSError as error:
         raise BackendError(place=place, action="list it", cause=error) from error
 
@@ -68,9 +75,21 @@ def _raise(error: OSError) -> None:
     raise error  # what os.walk would pass over
 
 
+def _size(path: str) -> int:
+    """Return how long a file is; 0 of what is none, of which only reading it is an error."""
+    try:
+        return os.stat(path).st_size
+    except OSError:  # such as a link to nothing
+        return 0
+
+
 def read_file(path: str) -> Bytes:
     """Return the bytes of a local file."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe is to wait for a writer
+            raise BackendError(place=path, action="read it", cause="it is no file")
         return Bytes(Path(path).read_bytes(), is_private_file(path))
+    except BackendError:
+        raise
     except OSError as error:
         raise BackendError(place=path, action="read it", cause=error) from error
