@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -463,3 +464,144 @@ def test_frames_and_what_contains_itself(tmp_path):
     items = {"frame": pandas.DataFrame({"a": [1, 2], "b": ["x", None]}), "loop": loop}
     assert persicache.convert(items, tmp_path / "new").copied == 2
     assert persicache.convert(items, tmp_path / "new").present == 2
+
+
+def test_only_a_path_a_url_or_a_dictionary_is_a_source(tmp_path):
+    deque = diskcache.Deque([0, 1], directory=str(tmp_path / "deque"))  # of which `in` asks for values
+    for source in (b"old", [0, 1], (0,), range(2), deque, None):
+        with pytest.raises(TypeError, match="a path, a URL or a dictionary, not"):
+            persicache.convert(source, tmp_path / "new")
+    with pytest.raises(ValueError, match="'' names no place"):
+        persicache.convert("", tmp_path / "new")  # and not the working directory
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_an_open_dictionary_or_the_target_refuses_hides_no_other(tmp_path):
+    class Failing(dict):
+        def __getitem__(self, key):
+            if key == "lost":
+                raise KeyError(key)
+            if key == "broken":
+                raise EOFError("ran out of input")
+            return super().__getitem__(key)
+
+    source = Failing(lost=1, broken=2, text="t", last=4)
+    new = persicache.open(tmp_path / "new", base_class_for_values=int)
+    with pytest.raises(persicache.UnloadableValue, match=r"'lost'.*KeyError") as caught:
+        persicache.convert(source, new)
+    assert "3 were not copied ('lost', 'broken', 'text'), 1 others are" in caught.value.__notes__
+    assert dict(new.items()) == {"last": 4}
+
+
+@pytest.mark.parametrize("scheme", ["file", "local", "sqlite", "lmdb", "jsondoc"])
+def test_a_url_of_a_local_place_is_its_path(tmp_path, scheme):
+    makers = {"sqlite": make_persistdict_sqlite, "lmdb": make_stones, "jsondoc": make_persistdict_json}
+    items, kind = makers.get(scheme, make_chest)(tmp_path / "old")
+    before = tree(tmp_path)
+    done = persicache.convert(f"{scheme}://{tmp_path}/old", f"memory://test-convert-url/{tmp_path}")
+    assert done == (kind, len(items), 0)
+    with pytest.raises(FileNotFoundError):
+        persicache.convert(f"{scheme}://{tmp_path}/nowhere", "memory://test-convert-url/nowhere")
+    assert tree(tmp_path) == before
+
+
+def test_links_are_followed_and_what_is_no_file_is_not_waited_for(tmp_path):
+    items, kind = make_joblib(tmp_path / "old")
+    package = next(path for path in (tmp_path / "old").iterdir() if path.is_dir())
+    package.rename(tmp_path / "elsewhere")
+    package.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "old")
+    (tmp_path / "old" / "lock").symlink_to("nowhere")
+    assert persicache.convert(tmp_path / "old", tmp_path / "new") == (kind, len(items), 0)
+    same(dict(persicache.open(tmp_path / "new").items()), items)
+    make_chest(tmp_path / "chest")
+    (tmp_path / "chest" / "x").unlink()
+    (tmp_path / "chest" / "text").unlink()
+    os.mkfifo(tmp_path / "chest" / "x")
+    (tmp_path / "chest" / "text").symlink_to("nowhere")
+    with pytest.raises(persicache.BackendError, match="no file") as caught:
+        persicache.convert(tmp_path / "chest", tmp_path / "new")
+    assert "2 were not copied ('x', 'text'), 2 others are" in caught.value.__notes__
+
+
+def test_texts_that_are_not_unicode(tmp_path):
+    (tmp_path / "old.json").write_text(r'{"half": "\"\ud800\"", "b": "2"}')
+    assert persicache.convert(tmp_path / "old.json", tmp_path / "json").copied == 2
+    assert dict(persicache.open(tmp_path / "json").items()) == {"half": "\ud800", "b": 2}
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.execute("CREATE TABLE items (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        connection.execute(
+            "INSERT INTO items VALUES ('a', CAST(x'ff22' AS TEXT)), ('b', x'5b5d'), ('c', 7)"
+        )
+        connection.commit()
+    with pytest.raises(persicache.CorruptEntry, match="'a'"):
+        persicache.convert(tmp_path / "old.db", tmp_path / "sqlite")
+    assert dict(persicache.open(tmp_path / "sqlite").items()) == {"b": [], "c": 7}
+
+
+def test_databases_that_are_damaged_or_of_others_are_told(tmp_path):
+    make_persistdict_sqlite(tmp_path / "old.db")
+    data = (tmp_path / "old.db").read_bytes()
+    (tmp_path / "old.db").write_bytes(data[: len(data) // 2])
+    with pytest.raises(persicache.BackendError, match=r"old\.db.*malformed"):
+        persicache.convert(tmp_path / "old.db", tmp_path / "new")
+    (tmp_path / "cache").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "cache" / "cache.db")) as connection:
+        connection.execute("CREATE TABLE other (n)")
+    with pytest.raises(ValueError, match="an SQLite file of another program"):
+        persicache.convert(tmp_path / "cache", tmp_path / "new")
+    (tmp_path / "cache" / "cache.db").write_bytes(b"no database" * 100)
+    with pytest.raises(persicache.BackendError, match="not a database"):
+        persicache.convert(tmp_path / "cache", tmp_path / "new")
+
+
+def test_a_log_that_others_could_have_written_is_a_part_of_a_database(tmp_path):
+    with diskcache.Cache(str(tmp_path / "cache")) as cache:
+        cache["own"] = Owned(5)
+        (tmp_path / "cache" / "cache.db-wal").chmod(0o666)
+        with pytest.raises(persicache.UntrustedPickle, match="'own'"):
+            persicache.convert(tmp_path / "cache", tmp_path / "new")
+
+
+def test_which_directories_are_joblibs(tmp_path):
+    make_joblib(tmp_path / "old")
+    result = next((tmp_path / "old").rglob("output.pkl")).parent
+    for part in (result, result.parent):
+        with pytest.raises(ValueError, match=r"is a part of a joblib\.Memory"):
+            persicache.convert(part, tmp_path / "new")
+    FileDirDict(base_dir=str(tmp_path / "persidict"), digest_len=0)["a", "b", "output"] = 1
+    assert persicache.convert(tmp_path / "persidict", tmp_path / "new") == ("persidict", 1, 0)
+    assert persicache.open(tmp_path / "new")["a", "b", "output"] == 1
+
+
+@pytest.mark.parametrize("compress", ["zlib", "gzip", "bz2", "lzma", "xz", "lz4"])
+def test_compressed_results_of_others_run_no_code(tmp_path, compress):
+    folder = tmp_path / "old" / "module" / "function"
+    for name, value in {"plain": {"a": ARRAY}, "own": Owned(1), "objects": np.array([Owned(1)])}.items():
+        (folder / name).mkdir(parents=True)
+        joblib.dump(value, folder / name / "output.pkl", compress=(compress, 3))
+        (folder / name).chmod(0o777)
+    (folder / "func_code.py").touch()
+    with pytest.raises(persicache.UntrustedPickle) as caught:
+        persicache.convert(tmp_path / "old", tmp_path / "new")
+    assert "2 were not copied" in caught.value.__notes__[0]
+    same(dict(persicache.open(tmp_path / "new").items()), {("module", "function", "plain"): {"a": ARRAY}})
+
+
+@pytest.mark.parametrize("digest_len", [1, 2, 3])
+def test_short_digests_are_no_part_of_the_keys(tmp_path, digest_len):
+    items, kind = make_persidict(tmp_path / "old", digest_len=digest_len)
+    (tmp_path / "old" / ".DS_Store").write_bytes(b"of a desktop")
+    assert persicache.convert(tmp_path / "old", tmp_path / "new") == (kind, len(items), 0)
+    same(dict(persicache.open(tmp_path / "new").items()), items)
+
+
+def test_texts_of_persidict_by_any_extension(tmp_path):
+    FileDirDict(base_dir=str(tmp_path / "old"), serialization_format="csv", base_class_for_values=str)[
+        "a", "b"
+    ] = "1,é\r\n"
+    assert persicache.convert(tmp_path / "old", tmp_path / "new") == ("persidict", 1, 0)
+    assert dict(persicache.open(tmp_path / "new").items()) == {("a", "b"): "1,é\r\n"}
+    (tmp_path / "old" / "zzz.py").touch()
+    with pytest.raises(ValueError, match=r"it holds 'a_.*zzz\.py'"):
+        persicache.convert(tmp_path / "old", tmp_path / "new")
