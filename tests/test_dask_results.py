@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+import zipfile
 from pathlib import Path
 
 import dask
@@ -19,7 +21,9 @@ import pandas as pd
 import persicache_dask
 import pytest
 import zarr
+from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from persicache import MissingDependency, PersicacheWarning, StaleReference
 
@@ -529,3 +533,83 @@ def test_without_dask_the_first_use_names_the_extra(monkeypatch):
         persicache_dask.ResultCache  # noqa: B018 - looking is enough
     with pytest.raises(AttributeError, match="no attribute 'Cache'"):
         persicache_dask.Cache  # noqa: B018 - as above
+
+
+# What only looks the same
+
+
+def in_archive(folder, name):
+    with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo("x.txt"), f"{name}\n" * 500)
+    return db.read_text(f"zip://x.txt::{folder}/{name}.zip").frequencies()
+
+
+def in_folder(folder, name, system):
+    (folder / name).mkdir()
+    (folder / name / "x.txt").write_text(name)
+    if system is SubTreeFileSystem:
+        fs = SubTreeFileSystem(str(folder / name), LocalFileSystem())
+        return dask.delayed(lambda fs: slowly(fs.open_input_file("x.txt").read()))(fs)
+    fs = DirFileSystem(str(folder / name), fsspec.filesystem("file"))
+    return dask.delayed(lambda fs: slowly(fs.cat("x.txt")))(fs)
+
+
+def slowly(value):
+    time.sleep(2e-3)
+    return value
+
+
+def names(**options):
+    return slowly(list(options))
+
+
+LOOKALIKES = {
+    "order of a dict": lambda _: [
+        dask.delayed(lambda given: slowly(list(pd.DataFrame(given))))({name: [1] for name in order})
+        for order in ["ab", "ba"]
+    ],
+    "order of keywords": lambda _: [dask.delayed(names)(a=1, b=2), dask.delayed(names)(b=2, a=1)],
+    "id that is the name, too": lambda _: [
+        dask.delayed(slowly)(each * 32, dask_key_name=f"load-{each * 32}") for each in "ab"
+    ],
+    "what is done about bad bytes": lambda folder: [
+        db.read_text(str(folder / "bytes.txt"), errors=errors) for errors in ["ignore", "replace"]
+    ],
+    "file in two archives": lambda folder: [in_archive(folder, name) for name in "ab"],
+    "file in two folders": lambda folder: [in_folder(folder, name, DirFileSystem) for name in "ab"],
+    "file in two subtrees": lambda folder: [in_folder(folder, name, SubTreeFileSystem) for name in "ab"],
+}
+
+
+@pytest.mark.parametrize("kind", LOOKALIKES)
+def test_of_two_that_look_the_same_each_is_computed(tmp_path, store, kind):
+    (tmp_path / "bytes.txt").write_bytes(b"a\xff\n" * 500)
+    one, two = LOOKALIKES[kind](tmp_path)
+    plain = [each.compute(scheduler="sync") for each in [one, two]]
+    assert plain[0] != plain[1]
+    with persicache_dask.ResultCache(store):
+        assert list(dask.compute(one, two, scheduler="sync")) == plain
+    # In another order than they were stored.
+    with persicache_dask.ResultCache(store) as cache:
+        assert list(dask.compute(two, one, scheduler="sync")) == plain[::-1]
+    assert cache.stats().hits == 2
+
+
+@pytest.mark.parametrize("kind", ["arrow", "orc"])
+def test_a_file_that_was_written_over_is_read_again_wherever_it_is(tmp_path, store, kind):
+    fs = fsspec.filesystem("memory")
+
+    def total(value):
+        frame = pd.DataFrame({"x": [value] * 500})
+        if kind == "arrow":
+            frame.to_parquet(tmp_path / "x.parquet")
+            os.utime(tmp_path / "x.parquet", (1, 1))
+            read = dd.read_parquet(tmp_path / "x.parquet", filesystem="arrow")
+        else:
+            with fs.open("/results-orc/x.orc", "wb") as file:
+                frame.to_orc(file, index=False)
+            read = dd.read_orc("memory://results-orc/x.orc")
+        return int(computed(read.x.sum(), store)[0])
+
+    assert total(1) == 500
+    assert total(2) == 1000

@@ -28,6 +28,11 @@ _OPEN: Final = ("dask.", "distributed.", "xarray.", "tlz.", "toolz.")
 _ATOMS: Final = frozenset({type(None), bool, int, float, complex, bytes, type(...)})
 #: In longer lists of strings nobody looks for names of files.
 _MOST_STRINGS: Final = 10_000
+#: What of an fsspec OpenFile makes its contents be others.
+_OPENED_BY: Final = ("mode", "compression", "encoding", "errors", "newline")
+#: What a filesystem is opened with, and its files don't depend on.
+_SECRETS: Final = frozenset({"key", "secret", "token", "password", "username", "session"})
+_CONTAINERS: Final = (dict, list, tuple)
 #: What dask makes names unique with.
 _TOKEN: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -82,7 +87,12 @@ class Contents:
         # With what keeps an id its own.
         self._leaves: dict[int, tuple[object, bytes]] = {}
         self._functions: dict[int, tuple[object, bytes]] = {}
-        self._ids = {token for key in graph for token in _TOKEN.findall(_name_of(key))}
+        self._ids = {
+            token
+            for key, node in graph.items()
+            if isinstance(node, Task) and _is_named_within(node.func)
+            for token in _TOKEN.findall(_name_of(key))
+        }
 
     def digest(self, key: Key) -> bytes | Unkeyed:
         """Return the digest of a task, or why it has none."""
@@ -144,10 +154,9 @@ class Contents:
             return self._seal((type(node).__name__, items))
         function, args, kwargs = node.func, node.args, node.kwargs
         told = [self._function(function), *(self._told(each, found) for each in args)]
-        if _is_filesystem(getattr(function, "fs", None)):
-            told += [self._piece(function, each) for each in args]
+        told += self._files(function, args, kwargs)
         if kwargs:
-            told.append({name: self._told(each, found) for name, each in kwargs.items()})
+            told.append([(name, self._told(each, found)) for name, each in kwargs.items()])
         return self._seal(("task", told))
 
     def _function(self, function: Any) -> bytes:
@@ -188,8 +197,8 @@ class Contents:
         if kind in {list, tuple, set, frozenset}:
             return self._items(value, found)
         if kind is dict:
-            pairs = [(self._told(k, found), self._told(v, found)) for k, v in value.items()]
-            return ("dict", sorted(map(self._seal, pairs)))
+            # In its order: of a frame that is made of it, that is the order of columns.
+            return ("dict", [(self._told(k, found), self._told(v, found)) for k, v in value.items()])
         if isinstance(value, os.PathLike):
             return ("path", self._text(os.fspath(value)))
         if isinstance(value, functools.partial):
@@ -208,25 +217,39 @@ class Contents:
         if isinstance(value, SerializableLock) or module == "_thread":
             return ("lock",)
         if module.startswith("fsspec.") and kind.__name__ == "OpenFile":
-            how = [(name, getattr(value, name, None)) for name in ("compression", "encoding", "newline")]
-            return (self._inputs.file(value.fs, value.path), how)
+            how = [(name, getattr(value, name, None)) for name in _OPENED_BY]
+            return (self._inputs.file(value.fs, value.path), self._told(value.fs, found), how)
         if _is_filesystem(value):
-            return ("filesystem", str(getattr(value, "protocol", kind.__name__)))
+            return ("filesystem", f"{module}.{kind.__qualname__}", self._filesystem(value, found))
         if module.startswith("zarr.") and kind.__name__ == "Array":
             return ("zarr", self._inputs.zarr(value))
         if module.startswith("h5py.") and kind.__name__ == "Dataset":
             return ("h5py", self._inputs.named(value.file.filename), value.name)
         if module.startswith("dask.") and kind.__name__ == "FragmentWrapper":
-            fragment = value.fragment
-            where = self._inputs.arrow_file(fragment.filesystem, fragment.path)
-            return ("fragment", where, str(fragment.partition_expression), _row_groups(fragment))
+            return self._told(value.fragment, found)
+        if module.startswith("pyarrow.") and kind.__name__ == "ParquetFileFragment":
+            where = self._inputs.arrow_file(value.filesystem, value.path)
+            return ("fragment", where, str(value.partition_expression), _row_groups(value))
         if kind.__name__ == "CachingFileManager":  # xarray's: a file, and how it is opened
             parts = [getattr(value, name, None) for name in ("_opener", "_args", "_kwargs", "_mode")]
             return ("file manager", self._told(parts, found))
         if isinstance(value, type) or not module.startswith(_OPEN):
             return ("leaf", self._leaf(value))
         state = {name: each for name, each in _attributes(value) if not name.startswith("__")}
-        return ("object", f"{module}.{kind.__qualname__}", self._told(state, found))
+        items = next((base(value) for base in _CONTAINERS if isinstance(value, base)), None)
+        return (
+            "object",
+            f"{module}.{kind.__qualname__}",
+            self._told(state, found),
+            self._told(items, found),
+        )
+
+    def _filesystem(self, value: Any, found: Mapping[Key, bytes | Unkeyed]) -> object:
+        """Return what a filesystem is opened with: of two, files may have the same names."""
+        if hasattr(value, "storage_options"):
+            options = {name: each for name, each in value.storage_options.items() if name not in _SECRETS}
+            return self._told([list(value.storage_args), options], found)
+        return self._told(list(value.__reduce__()[1:]), found)  # pyarrow's
 
     def _items(self, value: Any, found: Mapping[Key, bytes | Unkeyed]) -> object:
         kinds = set(map(type, value))
@@ -243,11 +266,15 @@ class Contents:
             return ("id",)
         return ("text", value, self._inputs.named(value))
 
-    def _piece(self, function: Any, argument: Any) -> object:
-        """Return what tells the file of a part of a parquet data set."""
-        if not isinstance(argument, dict) or "piece" not in argument:
-            return None
-        return self._inputs.file(function.fs, argument["piece"][0])
+    def _files(self, function: Any, args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[object]:
+        """Return what tells the files that a function is given the names of, with their filesystem."""
+        bound = getattr(function, "keywords", {})
+        given = [getattr(function, "fs", None), *args, *bound.values(), *kwargs.values()]
+        systems = [each for each in given if _is_filesystem(each) and hasattr(each, "storage_options")]
+        if not systems:
+            return []
+        names = dict.fromkeys(_texts([*args, *kwargs.values()]))
+        return [self._inputs.file_if_any(fs, name) for fs in systems for name in names]
 
     def _leaf(self, value: object) -> bytes:
         known = self._leaves.get(id(value))
@@ -263,6 +290,24 @@ def _sure(found: bytes | Unkeyed) -> bytes:
     if isinstance(found, Unkeyed):
         raise _CantTellError(found.reason, is_trouble=found.is_trouble)
     return found
+
+
+def _texts(values: Iterable[Any]) -> Iterable[str]:
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            yield from _texts(value.values())
+        elif isinstance(value, (list, tuple)):
+            yield from _texts(value)
+
+
+def _is_named_within(function: object) -> bool:
+    """Whether the parts of a shuffle find one another by an id that is in their names."""
+    module = str(getattr(function, "__module__", None) or type(function).__module__)
+    return module.startswith(("dask.", "distributed.", "partd")) and any(
+        each in module for each in ("shuffle", "rechunk", "partd")
+    )
 
 
 def _name_of(key: Key) -> str:

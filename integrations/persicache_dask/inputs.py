@@ -35,6 +35,9 @@ class Inputs:
     def __init__(self) -> None:
         self.files: dict[str, object] = {}
         self._others: set[str] = set()
+        # Files of two archives, or below two folders, may have the same name. With what keeps an id
+        # its own.
+        self._found: dict[tuple[int, str], tuple[Any, object]] = {}
 
     def file(self, fs: Any, path: str) -> tuple[object, ...]:
         """Return what tells a file, and whether it has changed.
@@ -52,11 +55,22 @@ class Inputs:
             If its filesystem tells no more than a size.
         """
         name = fs.unstrip_protocol(path)
-        if name not in self.files:
+        known = self._found.get((id(fs), name))
+        if known is None:
             # What was listed before could be older than the file.
             fs.invalidate_cache(fs._parent(path))  # noqa: SLF001 - its own way to name it
-            self.files[name] = _stamp(fs.info(path), name)
-        return ("file", name, self.files[name])
+            known = self._found[id(fs), name] = fs, _stamp(fs.info(path), name)
+            self.files[name] = known[1]
+        return ("file", name, known[1])
+
+    def file_if_any(self, fs: Any, text: str) -> tuple[object, ...] | None:
+        """Return what tells the file that a string names on a filesystem; None if it names none."""
+        if len(text) > _MOST_CHARACTERS or not text:
+            return None
+        try:
+            return self.file(fs, text)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
+            return None
 
     def folder(self, fs: Any, path: str) -> tuple[object, ...]:
         """Return what tells all files below a folder."""
@@ -71,6 +85,14 @@ class Inputs:
 
     def arrow_file(self, fs: Any, path: str) -> tuple[object, ...]:
         """Return what tells a file of one of pyarrow's filesystems."""
+        while fs.type_name == "subtree":
+            path, fs = f"{fs.base_path.rstrip('/')}/{path.lstrip('/')}", fs.base_fs
+        theirs = getattr(getattr(fs, "handler", None), "fs", None)
+        if theirs is not None:  # fsspec's
+            return self.file(theirs, path)
+        # It tells no more of a file here than when it was written, which can be set back.
+        if fs.type_name == "local" and (here := self.named(path)) is not None:
+            return here
         name = f"{fs.type_name}://{path}"
         if name not in self.files:
             info = fs.get_file_info(path)
