@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from persicache import PersiDict, SpillDict
+from persicache import PersicacheWarning, PersiDict, SpillDict
 
 
 def unit(budget, **options):
@@ -80,3 +80,13 @@ def test_refresh_of_a_private_place_changes_nothing():
         c.update({"a": 1, "b": 2})
         c.refresh()
         assert dict(c) == {"a": 1, "b": 2}
+
+
+def test_a_value_that_can_not_leave_is_passed_over():
+    with SpillDict(available_memory=9, weigh=lambda _: 1) as c:
+        c.update({i: (x for x in "abc") for i in range(3)})  # generators can't be stored
+        c["text"] = "t"
+        with pytest.warns(PersicacheWarning, match="stays in memory"):
+            assert c.evict() == 1
+        assert c.in_memory == {0, 1, 2}
+        assert c.evict() == 0

@@ -351,13 +351,15 @@ class SpillDict(MutableMapping[Any, V]):
 
     def evict(self) -> int:
         """Move the value that can best be spared out of memory; return its bytes, 0 if there is none."""
-        with self._lock:
-            self._open_items()
-            item = self._victim()
-        if item is None:
-            return 0
-        self._spill(item)
-        return 0 if item.is_in_memory else item.weight
+        while True:
+            with self._lock:
+                self._open_items()
+                item = self._victim()
+            if item is None:
+                return 0
+            self._spill(item)
+            if not item.is_pinned:  # else it couldn't be spared: another one
+                return 0 if item.is_in_memory else item.weight
 
     def prefetch(self, keys: Iterable[Any]) -> None:
         """Read the values of `keys` into memory, several at once, as far as they fit in together.
