@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import re
@@ -266,6 +267,22 @@ def test_with_a_full_disk_all_values_stay_and_it_spills_again_afterwards(tmp_pat
     data[8] = chunk(8)
     assert until(lambda: data.spilled_total[0] >= 20 * MIB)
     assert [float(data[i][0]) for i in range(9)] == list(range(9))
+
+
+def test_a_disk_that_is_full_now_and_then_fills_no_log(data, caplog, monkeypatch):
+    writev, turns = os.writev, itertools.count()
+
+    def now_and_then(fd, chunks):
+        if next(turns) % 2:
+            raise OSError(28, "No space left on device")
+        return writev(fd, chunks)
+
+    monkeypatch.setattr("os.writev", now_and_then)
+    for i in range(30):
+        data[i] = chunk(i)
+    assert next(turns) > 10
+    assert caplog.text.count("values stay in memory") == 1
+    assert [float(data[i][0]) for i in range(30)] == list(range(30))
 
 
 def test_a_value_that_fails_to_pickle_in_an_odd_way_harms_no_other(data, caplog):

@@ -27,6 +27,8 @@ logger = logging.getLogger("distributed.worker.memory")
 AT_EASE: Final = 0.9
 #: How old a look at the memory of the process may be.
 PATIENCE_SECONDS: Final = 0.01
+#: How long nothing more is said of trouble with spilling.
+QUIET_SECONDS: Final = 60.0
 #: What dask's configuration is, where its own spilling is turned off.
 DEFAULTS: Final = {"target": 0.6, "spill": 0.7}
 #: So far beyond what dask says of a value it holds more than dask has seen.
@@ -82,6 +84,7 @@ class WorkerData(MutableMapping[Any, Any]):
         self._measured = float("-inf")
         self._is_squeezed = False
         self._is_in_trouble = False
+        self._told = float("-inf")
         self._thread = ThreadPoolExecutor(1, "persicache-spill")
         self._leaving: Future[None] | None = None
         self._lock = threading.Lock()
@@ -190,6 +193,10 @@ class WorkerData(MutableMapping[Any, Any]):
         self._unmanaged_nbytes = max(process_nbytes - self._values.memory_usage, 0)
         return process_nbytes
 
+    def _measure_if_old(self) -> None:
+        if time.monotonic() - self._measured > PATIENCE_SECONDS:
+            self._measure()
+
     def _is_crowded(self, *, share: float, budget_share: float) -> bool:
         """Return whether values take more than a share of the budget, or with all else one of the limit."""
         used_nbytes = self._values.memory_usage
@@ -204,15 +211,14 @@ class WorkerData(MutableMapping[Any, Any]):
         return not self._is_crowded(share=(self._target + self._spill) / 2, budget_share=AT_EASE)
 
     def _is_too_full(self) -> bool:
-        process_nbytes = self._measure()
         if self._is_squeezed and self._limit_nbytes is not None:
-            return process_nbytes > self._target * self._limit_nbytes or not self._is_at_ease()
+            return self._measure() > self._target * self._limit_nbytes or not self._is_at_ease()
+        self._measure_if_old()
         return not self._is_at_ease()
 
     def _relax(self) -> None:
         """See that values leave if there are many."""
-        if time.monotonic() - self._measured > PATIENCE_SECONDS:
-            self._measure()
+        self._measure_if_old()
         if self._is_at_ease():
             return
         self._let_leave()
@@ -246,9 +252,12 @@ class WorkerData(MutableMapping[Any, Any]):
             self._tell(error)
 
     def _tell(self, error: Exception) -> None:
-        """Log why nothing can be spilled, once until something can."""
-        if not self._is_in_trouble:
-            self._is_in_trouble = True
+        """Log why something can't be spilled, and no more until something can, a minute later."""
+        # On a full disk there is room for a small value every now and then.
+        is_news = not self._is_in_trouble and time.monotonic() - self._told > QUIET_SECONDS
+        self._is_in_trouble = True
+        if is_news:
+            self._told = time.monotonic()
             logger.error("Spilling failed; values stay in memory: %s: %s", type(error).__name__, error)
 
 
