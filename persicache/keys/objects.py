@@ -1,8 +1,9 @@
 """Writers of objects of any class: by what makes them what they are.
 
 In this order: a registered function or a method ``__persicache_key__``, whichever is of the
-nearer class; the fields of a dataclass; and last what the object tells pickle, taken apart and
-never as a pickle, whose bytes differ for equal values.
+nearer class, unless the object is but a place, and is refused; the fields of a dataclass; and
+last what the object tells pickle, taken apart and never as a pickle, whose bytes differ for
+equal values.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from persicache.keys.codes import write_class
 from persicache.keys.containers import write_each, write_pairs, write_unordered
+from persicache.keys.elsewhere import is_elsewhere
 from persicache.keys.origins import is_user_file, is_user_module
 from persicache.keys.reached import Reached
 from persicache.keys.writers import (
@@ -119,9 +121,19 @@ def _find_family(cls: type) -> Writer | None:
     for base in cls.__mro__:
         if base in FAMILIES:
             return FAMILIES[base]
+        is_there = is_elsewhere(base)
+        if is_there is not None:
+            return _write_elsewhere if is_there else None
         if "__persicache_key__" in vars(base):
             return _write_by_key_method
     return None
+
+
+def _write_elsewhere(out: bytearray, value: object, seen: Seen) -> None:
+    # Code that refers to such an object has one of that place, whatever is there.
+    if type(seen) is not Reached:
+        raise Trouble("what it holds can change where it is: pass what is read from it")
+    _write_reduced(out, value, seen)
 
 
 def _find_dataclass(cls: type) -> Writer | None:

@@ -69,6 +69,7 @@ _KNOWN_BY: Final = {
     "pandas": "persicache.keys.frames",
     "pyarrow": "persicache.keys.frames",
     "scipy.sparse": "persicache.keys.sparse",
+    "xarray": "persicache.keys.labelled",
 }
 
 #: From here on a buffer stands for its own digest: it isn't copied, and is hashed where it lies.
