@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bucket, crowd, dictionaries, memo, policies, spilling, tables
+from tests.benchmarks import bucket, crowd, dask_spilling, dictionaries, memo, policies, spilling, tables
 from tests.benchmarks.timing import Result
 
 
@@ -44,6 +44,7 @@ def main() -> None:
         console.print(memo.table(Path(place)))
         console.print(spilling.table(Path(place)))
     console.print(policies.table())
+    console.print(dask_spilling.table())
 
 
 if __name__ == "__main__":
