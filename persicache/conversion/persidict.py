@@ -26,7 +26,7 @@ MOST_DIGEST: Final = 26
 def is_one(files: Files) -> bool:
     """Return whether all files have the extensions that persidict gives, or digests in their names."""
     names = _names(files)
-    return bool(names) and (all(name.endswith(ENDINGS) for name in names) or _suffix_length(names) > 0)
+    return bool(names) and (all(name.endswith(ENDINGS) for name in names) or _naming(names) is not None)
 
 
 def records(files: Files, *, allow_pickle: bool | None) -> Records:
@@ -38,7 +38,7 @@ def records(files: Files, *, allow_pickle: bool | None) -> Records:
     names = _names(files)
     extensions = {_extension(name) for name in names}
     codecs = {each: plain(CODECS.get(each, "text"), allow_pickle=allow_pickle) for each in extensions}
-    naming = _naming(names)
+    naming = _naming(names) or SignedNames()
 
     def each() -> Generator[Record, None, None]:
         for name in names:
@@ -76,11 +76,11 @@ def _text(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _naming(names: list[str]) -> SignedNames:
-    """Return what gives these names: with as many letters of digests as there are behind every part."""
+def _naming(names: list[str]) -> SignedNames | None:
+    """Return what gives these names, with digests behind every part; None if not all have them."""
     parts = {part for name in names for part in _text(name).split("/")}
-    for ndigest in range(MOST_DIGEST, LEAST_DIGEST - 1, -1):
+    for ndigest in range(MOST_DIGEST, 0, -1):
         naming = SignedNames(ndigest)
-        if all(naming.key(part) != (part,) for part in parts):
+        if ndigest * len(parts) >= LEAST_DIGEST and all(naming.key(part) != (part,) for part in parts):
             return naming
-    return SignedNames()
+    return None
