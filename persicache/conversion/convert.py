@@ -31,6 +31,9 @@ __all__ = ["Converted", "convert"]
 WORKERS: Final = 8
 WAITING_NBYTES: Final = 64 * 1024**2
 
+#: Protocols of URLs that are a path, maybe with "?table=" behind it.
+TABLES: Final = frozenset({"sqlite", "lmdb", "jsondoc"})
+
 #: Whether a value is new, or why it is not copied.
 Outcome: TypeAlias = bool | PersicacheError
 
@@ -138,14 +141,19 @@ def _found(
     storage_options: Mapping[str, Any] | None,
 ) -> Records:
     if not isinstance(source, (str, os.PathLike)):
-        if not all(hasattr(source, name) for name in ("__getitem__", "__iter__", "__len__")):
+        if not mapping.is_one(source):
             raise TypeError(f"source must be a path, a URL or a dictionary, not {source!r}")
         return mapping.records(source)
     # Each of these reads what most people don't have.
     from persicache.conversion.detect import records_at  # noqa: PLC0415 - as above
 
-    place = os.fspath(source).removeprefix("file://")
-    if "://" not in place:
+    place = os.fspath(source)
+    if not place:
+        raise ValueError("'' names no place")
+    protocol, mark, rest = place.partition("://")
+    if mark and protocol in {"file", "local", *TABLES}:
+        place = rest  # not by a filesystem of ours: that makes what isn't there, and locks
+    if "://" not in place and "::" not in place:
         place = os.path.realpath(os.path.expanduser(place))  # noqa: PTH111 - as in storage
     _refuse_overlap(place, store.url)
     return records_at(place, allow_pickle=allow_pickle, storage_options=storage_options)
@@ -154,7 +162,7 @@ def _found(
 def _refuse_overlap(source: str, target: str) -> None:
     """Raise ValueError if to write to the target could change the source."""
     protocol, mark, rest = target.partition("://")
-    if mark and protocol in {"sqlite", "lmdb", "jsondoc"}:
+    if mark and protocol in TABLES:
         target = rest.partition("?")[0]
     there = (target if "://" in target else os.path.realpath(target)).rstrip("/") + "/"
     here = source.rstrip("/") + "/"
@@ -229,6 +237,8 @@ def _copy(record: Record, store: PersiDict[Any]) -> Outcome:
         raise
     except PersicacheError as error:
         return error
+    except TypeError as error:  # of what the target takes, by its base_class_for_values
+        return UnencodableValue(key=record.key, reason=str(error))
     if _same(value, stored):
         return is_new
     if not is_new:
