@@ -459,8 +459,30 @@ def test_what_is_removed_before_it_is_loaded_is_computed(store):
     kept = persicache_dask.cached(array, store)
     for each in entries(store):
         each.unlink()
+    assert kept.compute(scheduler="sync").tolist() == [1, 2, 3, 4]
+    much = da.from_array(np.arange(1_000_000), chunks=500_000) + 1
+    computed(much, store)
+    kept = persicache_dask.cached(much, store)
+    for each in entries(store):
+        each.unlink()
     with pytest.raises(StaleReference, match="removed or damaged since"):
         kept.compute(scheduler="sync")
+
+
+@pytest.mark.filterwarnings("ignore::persicache.PersicacheWarning")  # each damaged entry is told
+def test_however_many_entries_are_damaged_all_is_computed(store):
+    array = da.arange(20, chunks=2) + 1
+    computed(array, store)
+    for each in entries(store):
+        data = bytearray(each.read_bytes())
+        data[-1] ^= 1
+        each.write_bytes(data)
+    assert computed(array, store)[0].tolist() == list(range(1, 21))
+
+
+def test_what_is_no_collection_is_named(store):
+    with pytest.raises(TypeError, match="takes a dask collection, not 5"):
+        persicache_dask.cached(5, store)
 
 
 def test_what_a_task_raises_is_raised_and_not_kept(store):

@@ -9,7 +9,7 @@ import persicache_dask
 import pytest
 import zarr
 from distributed import Client, LocalCluster, wait
-from persicache_dask import stored
+from persicache_dask import result_cache, stored
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
 
@@ -166,3 +166,34 @@ def test_it_may_begin_before_the_client(cluster, store, ran):
         assert array.sum().compute() == 32
     assert calls() == 0
     assert cache.stats().hits == 1
+
+
+def test_a_version_makes_all_new_though_the_scheduler_holds_what_was(client, store, ran):
+    step, calls = ran
+    array = da.ones((4, 4), chunks=2).map_blocks(step, dtype="f8")
+    with persicache_dask.ResultCache(store, version=1):
+        wait(held := array.persist())
+    assert calls() == 4
+    with persicache_dask.ResultCache(store, version=2):
+        assert array.compute().sum() == 32
+    assert calls() == 4
+    assert held.compute().sum() == 32
+
+
+def test_futures_of_what_is_removed_before_it_is_loaded_are_computed(client, store, ran, monkeypatch):
+    def plan_and_remove(*given, **options):
+        plan = make_plan(*given, **options)
+        for each in entries(store):
+            each.unlink()
+        return plan
+
+    make_plan = result_cache.make_plan
+    array = da.ones((4, 4), chunks=2).map_blocks(ran[0], dtype="f8")
+    monkeypatch.setattr(result_cache, "make_plan", plan_and_remove)
+    for submit in [client.compute, client.persist, dask.persist]:
+        with persicache_dask.ResultCache(store) as cache:
+            array.compute()
+            found = submit(array)
+            found = found[0] if isinstance(found, tuple) else found
+            assert (found.result() if submit == client.compute else found.compute()).sum() == 32
+        assert cache.stats().hits >= 4

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_graph, cull
+from dask.sizeof import sizeof
 
 from persicache import BackendError, PersicacheWarning, digest
 from persicache_dask.contents import Contents, Key, Unkeyed
@@ -30,6 +31,9 @@ _GLUE: Final = {
     ("dask.dataframe.core", "_concat"),
     ("dask.delayed", "finalize"),
 }
+#: So much goes with a task that loads a result, to compute it if that has gone.
+_MOST_TASKS: Final = 100
+_MOST_BYTES: Final = 1_000_000
 #: How many entries are asked for at once.
 _AT_ONCE: Final = 16
 
@@ -78,7 +82,8 @@ def make_plan(
     salt: object,
     min_seconds: float,
     known: Mapping[Key, bytes],
-    avoid: Collection[bytes] = (),
+    avoid: Collection[bytes] | None = (),
+    again: bool = False,
 ) -> Plan:
     """Plan a computation.
 
@@ -98,8 +103,10 @@ def make_plan(
         What computes faster isn't stored.
     known : mapping of key to bytes
         The digests of futures.
-    avoid : collection of bytes
-        Results that can't be loaded, though there are entries.
+    avoid : collection of bytes or None
+        Results that can't be loaded, though there are entries; None: all.
+    again : bool, default False
+        Whether a task that loads a result brings with it what computes that, if it isn't much.
     """
     wanted = list(dict.fromkeys(keys))
     graph: Graph = cull(convert_legacy_graph(given), wanted)
@@ -127,7 +134,8 @@ def make_plan(
                 # Twice the same task is computed twice, if it were by dask: it may throw dice.
                 keyed[key] = digest((each, salt, times[each]))
                 times[each] += 1
-        stored = _stored(place, {each for each in keyed.values() if each not in avoid})
+        asked = set() if avoid is None else {each for each in keyed.values() if each not in avoid}
+        stored = _stored(place, asked)
         for key, each in keyed.items():
             (plan.hits if each in stored else plan.misses)[key] = each
         if scope == "all":
@@ -136,7 +144,7 @@ def make_plan(
             frontier = [key for key in below if key not in seen and _can_be_kept(graph.get(key))]
         else:
             frontier = []
-    _rewrite(plan, graph, wanted, contents, place, min_seconds)
+    _rewrite(plan, graph, wanted, contents, place, min_seconds, digest(salt), again=again)
     plan.contents |= {
         plan.names[key]: each for key in wanted if isinstance(each := contents.digest(key), bytes)
     }
@@ -151,6 +159,9 @@ def _rewrite(
     contents: Contents,
     place: Place,
     min_seconds: float,
+    salt: bytes,
+    *,
+    again: bool,
 ) -> None:
     """Put into a plan the tasks that are left, under names that tell what they mean.
 
@@ -173,10 +184,11 @@ def _rewrite(
             continue
         content = contents.digest(key)
         meaning = content.hex() if isinstance(content, bytes) else ""
-        token = digest(f"{key!r} {meaning} {[names[each] for each in needs]!r}")
+        token = digest(f"{key!r} {meaning} {salt.hex()} {[names[each] for each in needs]!r}")
         if key in plan.hits:
             names[key] = name = _named(key, token, "load-")
-            plan.graph[name] = Task(name, Loading(place, plan.hits[key]), _data_producer=True)
+            loading = Loading(place, plan.hits[key], _leading_to(graph, key) if again else None)
+            plan.graph[name] = Task(name, loading, _data_producer=True)
         elif key in plan.misses:
             names[key] = name = _named(key, token, "")
             leads = any(type(graph.get(each)) is not DataNode and each not in plan.hits for each in needs)
@@ -192,6 +204,26 @@ def _rewrite(
             names[key] = name = key if _is_p2p(node) else _named(key, token, "")
             changed = {each: names[each] for each in needs if names[each] != each}
             plan.graph[name] = node.substitute(changed, key=name)
+
+
+def _leading_to(graph: Graph, wanted: Key) -> tuple[Graph, Key] | None:
+    """Return what computes a result; None if it is much to send along, or can't run by itself."""
+    found: Graph = {}
+    stack, size = [wanted], 0
+    while stack:
+        key = stack.pop()
+        if key in found:
+            continue
+        node = graph.get(key)
+        if node is None or _is_p2p(node) or _is_shuffle(node):
+            return None
+        found[key] = node
+        held = [node.value] if isinstance(node, DataNode) else getattr(node, "args", ())
+        size += sum(map(sizeof, held))
+        if len(found) > _MOST_TASKS or size > _MOST_BYTES:
+            return None
+        stack += node.dependencies
+    return found, wanted
 
 
 def _named(key: Key, token: bytes, prefix: str) -> Key:

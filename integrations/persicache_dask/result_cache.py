@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar, get_args
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar, get_args
 from dask import core
 from dask._expr import HLGExpr, LLGExpr
 from dask._task_spec import Alias
-from dask.base import collections_to_expr
+from dask.base import collections_to_expr, is_dask_collection
 
 from persicache import PersicacheWarning, StaleReference
 from persicache_dask.contents import Key
@@ -175,6 +175,8 @@ class ResultCache:
         0 of 1 result is stored; 0 of 1 task needn't run
           to be computed: sum-...
         """
+        if not is_dask_collection(collection):
+            raise TypeError(f"explain() takes a dask collection, not {collection!r}")
         expr: Any = collections_to_expr([collection]).optimize()
         return ResultExplanation.of(self._plan(expr.__dask_graph__(), expr.__dask_keys__()))
 
@@ -191,12 +193,15 @@ class ResultCache:
     def cached(self, collection: C) -> C:
         """Return a collection of the same kind, that loads what is stored, and stores the rest.
 
-        What is stored is looked up now; if it is removed before it is loaded, computing raises
+        What is stored is looked up now; if it is removed before it is loaded, it is computed, or, where
+        that takes more than a hundred tasks, a megabyte of data or a shuffle, computing raises
         StaleReference.
         """
+        if not is_dask_collection(collection):
+            raise TypeError(f"cached() takes a dask collection, not {collection!r}")
         expr: Any = collections_to_expr([collection]).optimize()
         keys = list(_flat(expr.__dask_keys__()))
-        plan = self._planned(expr.__dask_graph__(), keys)
+        plan = self._planned(expr.__dask_graph__(), keys, again=True)
         names: dict[Key, Any] = {key: Alias(key, plan.names[key]) for key in keys}
         return rebuilt(collection, expr, graph_of(expr, plan, more=names), keys)  # type: ignore[no-any-return]
 
@@ -219,16 +224,19 @@ class ResultCache:
         given = expr if isinstance(expr, Mapping) else expr.__dask_graph__()
         if is_client(inner) and not waits:
             options["sync"] = False
-        avoid: list[bytes] = []
+        avoid: list[bytes] | None = []
+        again = is_client(inner) and not waits  # nobody is here to plan anew when a future fails
         while True:
-            plan = self._planned(given, keys, avoid=avoid)
+            plan = self._planned(given, keys, avoid=avoid, again=again)
             graph = graph_of(expr, plan) if is_client(inner) else plan.graph
             try:
                 return inner(graph, _renamed(keys, plan.names), **options)
             except StaleReference as error:
+                if avoid is None:
+                    raise
                 avoid.append(bytes.fromhex(error.call))
                 if len(avoid) >= _MOST_PLANS:
-                    raise
+                    avoid = None  # nothing is loaded then
 
     def submit(self, inner: Get, expr: Any, keys: Any) -> dict[Key, Any]:
         """Return the futures of keys of a graph, by what submits one to a cluster.
@@ -242,15 +250,15 @@ class ResultCache:
         keys : iterable of key
             What is asked for.
         """
-        plan = self._planned(expr.__dask_graph__(), list(keys))
+        plan = self._planned(expr.__dask_graph__(), list(keys), again=True)
         graph = graph_of(expr, plan)
         kind: Any = LLGExpr if isinstance(graph, dict) else HLGExpr
         futures = inner(kind(graph), [plan.names[key] for key in keys])
         return {key: futures[plan.names[key]] for key in keys}
 
-    def _planned(self, graph: Mapping[Key, Any], keys: Any, *, avoid: Sequence[bytes] = ()) -> Plan:
+    def _planned(self, graph: Mapping[Key, Any], keys: Any, **how: Any) -> Plan:
         """Plan, and count."""
-        plan = self._plan(graph, keys, avoid=avoid)
+        plan = self._plan(graph, keys, **how)
         for reason in dict.fromkeys(plan.troubles.values()):
             if reason not in self._told:
                 self._told.add(reason)
@@ -270,7 +278,7 @@ class ResultCache:
                 del self._known[next(iter(self._known))]
         return plan
 
-    def _plan(self, graph: Mapping[Key, Any], keys: Any, *, avoid: Sequence[bytes] = ()) -> Plan:
+    def _plan(self, graph: Mapping[Key, Any], keys: Any, **how: Any) -> Plan:
         return make_plan(
             graph,
             _flat([keys]),
@@ -279,7 +287,7 @@ class ResultCache:
             salt=self._salt,
             min_seconds=self._min_seconds,
             known=self._known,
-            avoid=avoid,
+            **how,
         )
 
 

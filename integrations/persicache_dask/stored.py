@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from dask._task_spec import GraphNode
+from dask.local import get_sync
 
 from persicache import MemoizedFunction, StaleReference, nbytes, persistent_memoize
 
@@ -185,17 +186,28 @@ class Loading:
         The store.
     digest : bytes
         What the task means.
+    again : tuple of mapping and key, optional
+        What computes the result, if it has gone meanwhile.
     """
 
-    def __init__(self, place: Place, digest: bytes) -> None:
+    def __init__(
+        self,
+        place: Place,
+        digest: bytes,
+        again: tuple[Mapping[Any, GraphNode], Any] | None = None,
+    ) -> None:
         self.place = place
         self.digest = digest
+        self._again = again
 
     def __call__(self) -> Any:
         """Return the stored result."""
         return self.place.results(self.digest, self._gone)
 
     def _gone(self) -> Any:
+        if self._again is not None:
+            graph, key = self._again
+            return get_sync(dict(graph), key, callbacks=())
         raise StaleReference(
             call=self.digest.hex(),
             place=self.place.results.url,
