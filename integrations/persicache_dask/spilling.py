@@ -47,6 +47,9 @@ def spill_data(
     configuration are for its own SpillBuffer. A value that can't be pickled stays in memory, and so
     does every value when the disk is full; the worker pauses then, before its memory is.
 
+    Each value is written once. What a task changes in place in its input, which dask asks it not to
+    do, is undone if the value was spilled before and is again.
+
     Examples
     --------
     >>> from distributed import Client, LocalCluster
