@@ -309,6 +309,36 @@ def test_what_a_cell_changes_in_place_is_kept_too(notebook, tmp_path):
     assert notebook.run("%%persist\nadd(1)\ny = 1") == "nothing is kept: it changes what add uses\n"
 
 
+@pytest.mark.parametrize(
+    ("setup", "cell", "other"),
+    [
+        ("inner = [1]\nother = ({'a': inner},)", "inner.append(2)", "({'a': [1, 2]},)"),
+        ("import numpy as np\na = np.zeros(2)\nother = a[:1]", "a[0] = 9", "array([9.])"),
+        (
+            "inner = [1]\ndef other(): return inner\nother = [other]\nouter = [inner]",
+            "outer[0].pop()",
+            None,
+        ),
+    ],
+    ids=["list", "view", "held"],
+)
+def test_what_others_have_a_part_of_is_not_changed_behind_their_back(notebook, setup, cell, other):
+    for _ in range(2):
+        notebook.run(setup)
+        assert "has something in common with: change a copy" in notebook.run(f"%%persist\n{cell}")
+        if other is not None:
+            assert notebook.run("print(repr(other))") == f"{other}\n"
+
+
+def test_tables_that_have_columns_in_common_are_not_in_each_others_way(notebook):
+    for said in (computed, restored):
+        notebook.run(
+            "import pandas as pd\ndf = pd.DataFrame({'a': [1, 2]})\nother = df.rename(columns=str)"
+        )
+        assert said(notebook.run("%%persist\ndf['a'] *= 2")) == "df"
+        assert notebook.run("print(df['a'].tolist(), other['a'].tolist())") == "[2, 4] [1, 2]\n"
+
+
 def test_variables_that_are_one_object_stay_one(notebook):
     cell = "%%persist\na = [1]\nb = a\nc = base\nd = [2]"
     notebook.run("base = [0]")

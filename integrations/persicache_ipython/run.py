@@ -12,6 +12,7 @@ from persicache import OverlappingMultiDict, PersiDict, UndigestibleValue, Write
 from persicache_ipython.cell import Cell, CellNotSupported
 from persicache_ipython.made import Made
 from persicache_ipython.outputs import Outputs
+from persicache_ipython.parts import Parts
 
 __all__ = ["NotKept", "Run"]
 
@@ -113,6 +114,11 @@ class Run:
             What the cell raises.
         """
         before = dict(self.space)
+        changeable = {
+            name: Parts(value, self.space)
+            for name, value in self._read.items()
+            if type(value) not in _ATOMS
+        }
         self.is_done = True
         start = time.perf_counter()
         try:
@@ -123,7 +129,7 @@ class Run:
             raise
         seconds = time.perf_counter() - start
         self._note_result()
-        self.made = self._look(before, seconds)
+        self.made = self._look(before, changeable, seconds)
         return self.made
 
     def _note_result(self) -> None:
@@ -149,7 +155,7 @@ class Run:
             code = compiled(last, filename, "eval")
             self.result = eval(code, self.space, local)  # noqa: S307 - the same
 
-    def _look(self, before: Mapping[str, Any], seconds: float) -> Made:
+    def _look(self, before: Mapping[str, Any], changeable: Mapping[str, Parts], seconds: float) -> Made:
         space, cell = self.space, self.cell
         changed = self._changed_in_place()
         sure = cell.always | self._bound.names | self._read.keys()
@@ -166,7 +172,7 @@ class Run:
         if self.names:
             not_kept = {name: "the cell hasn't made it" for name in self.names if name not in space}
             made &= set(self.names)
-        self._check(changed, made, before)
+        self._check(changed, made, before, changeable)
         values, same = dict[str, Any](), dict[str, str]()
         known = {id(value): name for name, value in self._read.items() if space.get(name) is value}
         for name in sorted(made):
@@ -209,23 +215,61 @@ class Run:
             and not _is_told(self.inputs[name], value)
         }
 
-    def _check(self, changed: set[str], kept: set[str], before: Mapping[str, Any]) -> None:
+    def _check(
+        self,
+        changed: set[str],
+        kept: set[str],
+        before: Mapping[str, Any],
+        changeable: Mapping[str, Parts],
+    ) -> None:
         for name in sorted(changed):
             if isinstance(before[name], _CODE):
                 raise NotKept(f"it changes what {name} uses")
             if name not in kept:
                 raise NotKept(f"it changes {name} in place: keep that too, or change a copy")
-        self.check_alone(changed, before)
+        self.check_alone(changed, before, changeable)
 
-    def check_alone(self, changed: Iterable[str], before: Mapping[str, Any] | None = None) -> None:
-        """Raise NotKept if what the cell changes in place is another variable, too, which would change."""
+    def check_alone(
+        self,
+        changed: Iterable[str],
+        before: Mapping[str, Any] | None = None,
+        changeable: Mapping[str, Parts] | None = None,
+    ) -> None:
+        """Raise NotKept if another variable has a part of what the cell changes in place.
+
+        Parameters
+        ----------
+        changed : iterable of str
+            Variables that the cell changes.
+        before : mapping of str to object, optional
+            The variables before the cell ran; by default as they are.
+        changeable : mapping of str to Parts, optional
+            What it read had these parts, before it ran.
+        """
         space = self.space if before is None else before
-        for name in sorted(changed):
+        changed = sorted(changed)
+        for name in changed:
             others = [other for other, each in space.items() if each is space[name] and other != name]
             others = [other for other in others if not other.startswith("_")]
             if others:
                 raise NotKept(
                     f"it changes {name} in place, which is also {', '.join(others)}: change a copy"
+                )
+        if not changed:
+            return
+        parts = {
+            name: changeable[name] if changeable else Parts(space[name], self.space) for name in changed
+        }
+        hidden = self.shell.user_ns_hidden
+        for other, value in space.items():
+            if other in parts or other in hidden or other.startswith("_") or type(value) in _ATOMS:
+                continue
+            theirs = Parts(value, self.space)
+            sharing = [name for name in changed if parts[name].shares_with(theirs)]
+            if sharing:
+                raise NotKept(
+                    f"it changes {sharing[0]} in place, which {other} has something in common with: "
+                    "change a copy"
                 )
 
     def prepare(self) -> None:
