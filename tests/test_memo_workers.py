@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from multiprocessing import get_context
 from pathlib import Path
@@ -241,3 +242,19 @@ def test_a_scripts_functions_work_in_workers(tmp_path, runner):
         *("plain1", "plain2", "plain7", "plain8", "options103", "number6", "apply4", "apply5")
     }
     assert set(counts.values()) == {1}, counts
+
+
+def test_who_waits_on_a_dask_worker_leaves_its_slot_to_the_tasks_it_waits_for(tmp_path):
+    distributed = pytest.importorskip("distributed")
+
+    @persistent_memoize(tmp_path)
+    def total(n):
+        with distributed.worker_client() as client:
+            time.sleep(0.3)  # while the others come to wait
+            return sum(client.gather([client.submit(pow, each, 2) for each in range(n)]))
+
+    one_slot = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**one_slot) as cluster, cluster.get_client() as client:
+        asked = [client.submit(lambda _: total(3), each, pure=False) for each in range(3)]
+        assert [each.result(timeout=20) for each in asked] == [5, 5, 5]
+    assert total.stats().misses == 1

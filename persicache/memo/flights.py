@@ -28,6 +28,9 @@ class Flight:
     def __init__(self) -> None:
         self.landed: Future[bool | None] = Future()
         self.follows = False
+        #: The thread that computes, once one does. Noted with `landed`, which is what others wait for.
+        self.threads: list[threading.Thread] = []
+        self.landed.threads = self.threads  # type: ignore[attr-defined]
         #: What it waits for in turn, each in a thread or task of its own.
         self.waits_for: list[Flight] = []
 
@@ -35,12 +38,14 @@ class Flight:
     def computing(self) -> Iterator[None]:
         """Tell of what is called meanwhile that it is part of this computation."""
         token = _computing.set((*_computing.get(), self))
+        self.threads[:] = [threading.current_thread()]
         try:
             yield
         finally:
             # A task that its loop never ended is ended by the garbage collector, in a context of others.
             with contextlib.suppress(ValueError):
                 _computing.reset(token)
+            self.threads.clear()
 
 
 #: What is under way in this process.

@@ -9,6 +9,7 @@ from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 from persicache.keys import KeyName
+from persicache.memo import dask_slots
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome
 from persicache.memo.mapping import Mapped
@@ -129,7 +130,7 @@ class MemoizedFunction(Memoized[P, R]):
                 if isinstance(step, Compute):
                     step = steps.send(self._computed(step, args, kwargs))
                 elif isinstance(step, Future):
-                    step.result()
+                    dask_slots.wait(step, step.threads)  # type: ignore[attr-defined]
                     step = next(steps)
                 else:
                     time.sleep(step)
