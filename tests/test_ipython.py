@@ -471,6 +471,14 @@ def test_what_the_cell_showed_is_shown_again(notebook):
     assert after[-1]["data"]["text/plain"] == "[1, 2]"
 
 
+def test_a_semicolon_silences_the_last_line(notebook):
+    for said in (computed, restored):
+        assert said(notebook.run("%%persist\nx = [1]\nx;")) == "x"
+        assert not any(
+            each["kind"] == "execute_result" for each in notebook.outputs("%%persist\nx = [2]\nx;")
+        )
+
+
 def test_what_was_cleared_or_goes_on_changing_is_not_shown_again(notebook):
     cell = """\
     %%persist y

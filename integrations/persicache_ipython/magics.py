@@ -101,7 +101,7 @@ class PersistMagics(Magics):
         if trouble is not None:
             self._go_on(run, shelf, trouble)
         self._persisted |= dict.fromkeys(run.made_names, (arguments, source))
-        return run.result
+        return None if run.cell.is_quiet else run.result
 
     @staticmethod
     def _restore_or_keep(run: Run, shelf: Shelf) -> None:
