@@ -57,9 +57,22 @@ def _register() -> None:
 
 
 def _do_all() -> None:
-    for each in sorted(_pending, key=lambda each: -each.priority):
-        with contextlib.suppress(Exception):
-            each.do()
+    for priority in sorted({each.priority for each in _pending}, reverse=True):
+        # All at once: each waits for itself for a place that nobody answers for.
+        threads = [
+            threading.Thread(target=_do, args=(each,), daemon=True)
+            for each in list(_pending)
+            if each.priority == priority
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _do(work: AtExit) -> None:
+    with contextlib.suppress(Exception):
+        work.do()
 
 
 os.register_at_fork(after_in_child=_pending.clear)
