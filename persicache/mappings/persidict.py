@@ -18,7 +18,7 @@ from collections.abc import (
 from heapq import nlargest, nsmallest
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Never, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from persicache.codecs import SigningKey, Verify, codec_for
 from persicache.errors import (
@@ -217,10 +217,6 @@ class PersiDict(MutableMapping[Any, V]):
         self._entries = entries
         self._prefix = prefix
         self._swaps = Swaps(entries, locate=self._locate, check=self._check)
-
-    def __persicache_key__(self) -> Never:
-        # As an argument of a memoized function: its place is no key, as what is there changes.
-        raise TypeError("what it holds can change: pass what is read from it")
 
     def __getstate__(self) -> dict[str, Any]:
         # The place and the options travel; what is open stays here.
