@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def pytest_configure(config):
     if hasattr(config, "workerinput"):
         # Tests that run beside others count what they leave among the temporary files.
         config.own_temporary = tempfile.mkdtemp()
-        os.chmod(config.own_temporary, 0o755)  # some tests become another user
+        Path(config.own_temporary).chmod(0o755)  # some tests become another user
         os.environ["TMPDIR"] = tempfile.tempdir = config.own_temporary
 
 
