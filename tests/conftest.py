@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -22,13 +23,10 @@ settings.load_profile("patient")
 def pytest_configure(config):
     if hasattr(config, "workerinput"):
         # Tests that run beside others count what they leave among the temporary files.
-        config.own_temporary = tempfile.mkdtemp()
-        Path(config.own_temporary).chmod(0o755)  # some tests become another user
-        os.environ["TMPDIR"] = tempfile.tempdir = config.own_temporary
-
-
-def pytest_unconfigure(config):
-    shutil.rmtree(getattr(config, "own_temporary", ""), ignore_errors=True)
+        folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after what else goes at the end
+        Path(folder).chmod(0o755)  # some tests become another user
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
 @dataclass
