@@ -180,7 +180,9 @@ class PersiDict(mappings.PersiDict[V]):
     base_class_for_values = property(lambda self: self._base_class)
 
     def __init__(self) -> None:
-        raise NotImplementedError("PersiDict is what FileDirDict, S3Dict and others have in common")
+        raise TypeError(
+            "PersiDict is what FileDirDict, S3Dict and others have in common: make one of these"
+        )
 
     def _begin(self, entries: Entries, params: dict[str, Any], prefix: tuple[str, ...] = ()) -> None:
         only, base = params["append_only"], params["base_class_for_values"]

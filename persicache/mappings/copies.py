@@ -8,6 +8,7 @@ Where copies just have to be near, ``PersiDict(near=...)`` is simpler.
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from typing import Any, NoReturn, TypeVar
 
 from persicache.errors import MutationPolicyError
@@ -36,8 +37,8 @@ class _Copies(PersiDict[V]):
     _main: PersiDict[V]
     _cache: PersiDict[V]
 
-    def _kept(self, key: Any, seen: R) -> R:
-        raise NotImplementedError
+    @abstractmethod
+    def _kept(self, key: Any, seen: R) -> R: ...
 
     def get_item_if(self, key: Any, **asked: Any) -> ConditionalOperationResult[V]:
         return self._kept(key, self._main.get_item_if(key, **asked))

@@ -7,9 +7,15 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
-__all__ = ["wait"]
+__all__ = ["executor_here", "wait"]
 
 _LOOK_SECONDS = 0.2
+
+
+def executor_here() -> Any:
+    """Return what the present thread works for, if that is a dask worker; else None."""
+    pool = sys.modules.get("distributed.threadpoolexecutor")
+    return None if pool is None else getattr(pool.thread_state, "executor", None)
 
 
 def wait(landed: Future[Any], threads: list[threading.Thread]) -> None:
@@ -25,8 +31,7 @@ def wait(landed: Future[Any], threads: list[threading.Thread]) -> None:
     threads : list of threading.Thread
         The thread that computes, once it does.
     """
-    pool = sys.modules.get("distributed.threadpoolexecutor")
-    executor = None if pool is None else getattr(pool.thread_state, "executor", None)
+    executor = executor_here()
     if executor is None:
         landed.exception()
         return

@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Final
 
+from persicache.memo.dask_slots import executor_here
+
 __all__ = ["Flight", "is_under_way", "join", "land", "waiting"]
 
 
@@ -94,6 +96,9 @@ def waiting(flight: Flight) -> Iterator[bool]:
     It may not if that waits for this one in turn: both would wait for ever.
     """
     mine = _computing.get()
+    if mine and executor_here() is not None:
+        # A task of dask inherits what its worker's loop was called from, maybe another's computation.
+        mine = tuple(each for each in mine if threading.current_thread() in each.threads)
     if not mine:
         yield True
         return
