@@ -74,7 +74,7 @@ class Page:
         end = time.monotonic() + seconds
         while part not in (text := self.text()):
             assert time.monotonic() < end, f"no {part!r} in {text!r}"
-            time.sleep(0.1)
+            time.sleep(0.1)  # between two looks at the page
         return text
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ def browsing(path: str, folder: Path):
         end = time.monotonic() + 30
         while not told.exists() or "\n" not in told.read_text():
             assert time.monotonic() < end, "Chromium doesn't start"
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks for its file
         port = told.read_text().splitlines()[0]
 
         def visit(url: str) -> Page:

@@ -14,7 +14,7 @@ def note(x):
 
 def square(x):
     note(x)
-    time.sleep(0.05)
+    time.sleep(0.05)  # long enough that equal calls meet
     return x * x
 
 

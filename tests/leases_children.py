@@ -49,7 +49,7 @@ def attempt(tries: Generator[float, None, Lease]) -> Lease | float:
 def take(leases: Leases, name: str) -> Lease:
     tries = leases.tries(name)
     while isinstance(found := attempt(tries), float):
-        time.sleep(found)
+        time.sleep(found)  # as long as the lease says
     return found
 
 
@@ -68,7 +68,7 @@ def count_up(place: dict[str, Any], counter: str, times: int) -> None:
     for _ in range(times):
         with holding(leases, "f/ab/cd.pc") as lease:
             number = int(Path(counter).read_text())
-            time.sleep(0.001)
+            time.sleep(0.001)  # for another to come in between, if it could
             Path(counter).write_text(str(number + 1))
             assert not lease.is_lost
 
@@ -90,12 +90,12 @@ def race(place: dict[str, Any], seconds: float, log: str, ready: Any) -> float:
     started = time.monotonic()
     tries = leases.tries("f/ab/cd.pc")
     while isinstance(found := attempt(tries), float):
-        time.sleep(found)
+        time.sleep(found)  # as long as the lease says
     took = time.monotonic() - started
     with Path(log).open("a") as file:
         file.write("+")
         file.flush()
-        time.sleep(0.05)
+        time.sleep(0.05)  # for another to write in between, if it could
         file.write("-")
     found.release()
     return took

@@ -25,7 +25,7 @@ def memoized(place: dict[str, Any], log: Path) -> Any:
     def slow(x: int, seconds: float) -> list[int]:
         with log.open("a") as file:
             file.write(f"{x} {os.getpid()}\n")
-        time.sleep(seconds)
+        time.sleep(seconds)  # the work, during which the others come
         return [x, os.getpid()]
 
     return slow

@@ -36,7 +36,7 @@ def function(x):
 @memoize
 def slow(x):
     note(x)
-    time.sleep(0.3)
+    time.sleep(0.3)  # the work, during which the others come
     return x + 1
 
 
