@@ -8,7 +8,9 @@ import functools
 import gc
 import itertools
 import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -255,6 +257,31 @@ def test_a_loop_that_ends_lets_others_compute(memoize, log):
     del task
     gc.collect()
     assert asyncio.run(asyncio.wait_for(f(1), 30)) == 1
+
+
+@pytest.mark.parametrize("place", ["memory", "directory"])
+def test_a_loop_that_is_closed_under_a_call_lets_others_compute(tmp_path, place, log):
+    async def slow(x):
+        log.append(x)
+        if len(log) == 1:
+            await asyncio.sleep(3600)
+        return x
+
+    where = f"memory://{uuid.uuid4().hex}" if place == "memory" else tmp_path
+    f = persistent_memoize(where, code="off")(slow)
+
+    closed = asyncio.new_event_loop()
+    pending = closed.create_task(f(1))  # held, so that the garbage collector doesn't end it
+    closed.run_until_complete(noted(log))
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(asyncio.run, asyncio.wait_for(f(1), 30))
+        time.sleep(0.2)  # until it waits
+        assert not waits.done()
+        closed.close()
+        assert waits.result(30) == 1
+    assert asyncio.run(asyncio.wait_for(f(1), 30)) == 1
+    assert log == [1, 1]
+    assert not pending.done()
 
 
 def test_it_goes_on_when_the_loop_has_no_threads_any_more(memoize):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import math
@@ -386,12 +387,13 @@ class Memoized(Generic[P, R]):
         expect: Expectation | Version,
         *,
         anew: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> Steps:
         """Return the steps to a result that is not at hand; see `Computation`."""
         if self._clock() < self._paused_until:
             return self._unstored()
         about = self._about(args, kwargs)
-        computation = Computation(self, where, key, about, expect, anew=anew)
+        computation = Computation(self, where, key, about, expect, anew=anew, loop=loop)
         return computation.together() if self._settings.single_flight else computation.alone()
 
     def _unstored(self) -> Steps:

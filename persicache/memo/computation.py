@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from collections.abc import Generator, Mapping
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from persicache.errors import BackendError
 from persicache.keys import KeyName
 from persicache.memo import flights
-from persicache.memo.flights import Flight
+from persicache.memo.flights import Flight, Task
 from persicache.storage import Expectation, Lease, Version
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-#: What to do next: sleep for so many seconds, wait for another's computation, compute.
-Step: TypeAlias = float | Future[bool | None] | Compute
+#: What to do next: sleep for so many seconds, wait for another's computation, though not for
+#: longer than its `look_seconds` at once, compute.
+Step: TypeAlias = float | Flight | Compute
 #: The steps of a call; what came of it is returned. After `Compute` an Outcome is sent.
 Steps: TypeAlias = Generator[Step, Any, Outcome]
 
@@ -68,6 +70,8 @@ class Computation:
         What is in the store instead of a good result.
     anew : bool
         Whether a good result is no reason not to compute.
+    loop : asyncio.AbstractEventLoop, optional
+        What the steps are taken in, if it isn't a thread.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Computation:
         expect: Expectation | Version,
         *,
         anew: bool,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._memoized = memoized
         self._where = where
@@ -86,6 +91,8 @@ class Computation:
         self._about = about
         self._expect = expect
         self._anew = anew
+        self._loop = loop
+        self._task: Task | None = None
 
     def alone(self) -> Steps:
         """Compute, whoever else does."""
@@ -97,14 +104,22 @@ class Computation:
 
     def together(self) -> Steps:
         """Compute, unless another thread, process or host does; then wait for its result."""
+        steps = self._together()
+        if self._loop is not None:
+            self._task = Task(self._loop, weakref.ref(steps))
+        return steps
+
+    def _together(self) -> Steps:
         name = (self._memoized.url, self._where.name)
         while True:
-            flight, is_mine = flights.join(name)
+            flight, is_mine = flights.join(name, self._task)
             if is_mine:
                 break
             with flights.waiting(flight) as may_wait:
-                if may_wait:
-                    yield flight.landed
+                while may_wait and not flight.landed.done():
+                    if flight.task is not None:
+                        flight.task.close_if_stranded()
+                    yield flight
             if not may_wait:  # that is part of what this is part of
                 return (yield from self.alone())
             found = self._found()

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from persicache.keys import KeyName
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome, Steps
+from persicache.memo.flights import Flight
 from persicache.memo.mapping_async import AsyncMapped
 from persicache.memo.ref import Ref, awaited
 from persicache.memo.results import Read
@@ -112,7 +113,8 @@ class MemoizedCoroutine(Memoized[P, R]):
         anew: bool = False,
     ) -> Outcome:
         """Go through the steps of a call whose result is not at hand."""
-        steps = self._steps(where, key, args, kwargs, expect, anew=anew)
+        loop = asyncio.get_running_loop()
+        steps = self._steps(where, key, args, kwargs, expect, anew=anew, loop=loop)
         working: Future[Any] | None = None
         sent: Outcome | None = None
         try:
@@ -127,8 +129,10 @@ class MemoizedCoroutine(Memoized[P, R]):
                         # Cancelled: who waits for this, and the store, is told by a thread.
                         working = started(_advance, steps, sent)
                         return sent
-                elif isinstance(step, Future):
-                    await settled(step)
+                elif isinstance(step, Flight):
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(step.look_seconds):
+                            await settled(step.landed)
                 else:
                     await asyncio.sleep(step)
         finally:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from persicache.memo.flights import Flight
 
 __all__ = ["executor_here", "wait"]
 
@@ -18,30 +21,18 @@ def executor_here() -> Any:
     return None if pool is None else getattr(pool.thread_state, "executor", None)
 
 
-def wait(landed: Future[Any], threads: list[threading.Thread]) -> None:
-    """Wait for a computation in another thread.
+def wait(flight: Flight) -> None:
+    """Wait for a computation of somebody else, or for a while.
 
     One on a dask worker that left its slot, as `worker_client` does, waits for other tasks, which
     may need the slot that this thread takes up: then this one leaves its slot too.
-
-    Parameters
-    ----------
-    landed : concurrent.futures.Future
-        Done when the computation is.
-    threads : list of threading.Thread
-        The thread that computes, once it does.
     """
-    executor = executor_here()
-    if executor is None:
-        landed.exception()
-        return
-    while not landed.done():
-        if threads and threads[0] not in executor._threads:  # noqa: SLF001 - dask has no public name for it
-            if threading.current_thread() in executor._threads:  # noqa: SLF001 - as above
-                sys.modules["distributed"].secede()
-            landed.exception()
-            return
-        try:
-            landed.exception(timeout=_LOOK_SECONDS)
-        except TimeoutError:
-            continue
+    executor, seconds = executor_here(), flight.look_seconds
+    if executor is not None:
+        seconds = _LOOK_SECONDS
+        owned = executor._threads  # noqa: SLF001 - dask has no public name for it
+        has_left = any(thread not in owned for thread in tuple(flight.threads))
+        if has_left and threading.current_thread() in owned:
+            sys.modules["distributed"].secede()
+    with contextlib.suppress(TimeoutError):
+        flight.landed.exception(timeout=seconds)

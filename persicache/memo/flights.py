@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Hashable, Iterator
+import weakref
+from collections.abc import Generator, Hashable, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from persicache.memo.dask_slots import executor_here
 
-__all__ = ["Flight", "is_under_way", "join", "land", "waiting"]
+__all__ = ["Flight", "Task", "is_under_way", "join", "land", "waiting"]
+
+
+class Task(NamedTuple):
+    """What goes on in an event loop.
+
+    Attributes
+    ----------
+    loop : asyncio.AbstractEventLoop
+        The loop.
+    steps : weakref of a generator
+        What the task takes the steps of.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    steps: weakref.ref[Generator[Any, Any, Any]]
+
+    def close_if_stranded(self) -> None:
+        """Close the steps of a task that will never be resumed, as its loop is closed."""
+        steps = self.steps()
+        if steps is not None and self.loop.is_closed():
+            with contextlib.suppress(ValueError):  # a thread is at a step still
+                steps.close()
 
 
 class Flight:
@@ -23,16 +47,18 @@ class Flight:
     landed : concurrent.futures.Future
         Done when the computation is: True if its result is in the store, False if it won't be,
         None if it was given up.
+    task : Task or None
+        What computes, if it isn't a thread that does.
     follows : bool
         Whether another one, for the same, has just landed: its result may be there now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task | None = None) -> None:
+        self.task = task
         self.landed: Future[bool | None] = Future()
         self.follows = False
-        #: The thread that computes, once one does. Noted with `landed`, which is what others wait for.
+        #: The thread that computes, once one does.
         self.threads: list[threading.Thread] = []
-        self.landed.threads = self.threads  # type: ignore[attr-defined]
         #: What it waits for in turn, each in a thread or task of its own.
         self.waits_for: list[Flight] = []
 
@@ -49,7 +75,13 @@ class Flight:
                 _computing.reset(token)
             self.threads.clear()
 
+    @property
+    def look_seconds(self) -> float | None:
+        """How often those who wait look whether it still goes on; None if it does until it lands."""
+        return None if self.task is None else _LOOK_SECONDS
 
+
+_LOOK_SECONDS: Final = 0.5
 #: What is under way in this process.
 _flights: Final[dict[Hashable, Flight]] = {}
 #: What the present thread or task is computing, the outermost first. New tasks inherit it.
@@ -61,9 +93,9 @@ _MOST_LANDED: Final = 1024
 _guard = threading.Lock()
 
 
-def join(key: Hashable) -> tuple[Flight, bool]:
+def join(key: Hashable, task: Task | None = None) -> tuple[Flight, bool]:
     """Return the flight for `key`, and whether it is a new one: the caller's, who has to `land` it."""
-    new = Flight()
+    new = Flight(task)
     flight = _flights.setdefault(key, new)  # one step, so that of several threads one has it
     if flight is new:
         new.follows = key in _landed

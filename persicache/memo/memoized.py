@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from typing import Any, ParamSpec, TypeVar
 
 from persicache.keys import KeyName
 from persicache.memo import dask_slots
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Compute, Outcome
+from persicache.memo.flights import Flight
 from persicache.memo.mapping import Mapped
 from persicache.memo.ref import Ref, dereferenced, result_of
 from persicache.memo.results import Read
@@ -129,8 +130,8 @@ class MemoizedFunction(Memoized[P, R]):
             while True:
                 if isinstance(step, Compute):
                     step = steps.send(self._computed(step, args, kwargs))
-                elif isinstance(step, Future):
-                    dask_slots.wait(step, step.threads)  # type: ignore[attr-defined]
+                elif isinstance(step, Flight):
+                    dask_slots.wait(step)
                     step = next(steps)
                 else:
                     time.sleep(step)
