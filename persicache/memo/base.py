@@ -24,7 +24,6 @@ from persicache.errors import (
 from persicache.keys import KeyName
 from persicache.mappings import Entries
 from persicache.mappings.html import shown, summary
-from persicache.mappings.warn import warn_caller
 from persicache.memo.bound import Bound
 from persicache.memo.bounds import Bounds
 from persicache.memo.callables import label_of
@@ -36,24 +35,19 @@ from persicache.memo.inventory import Inventories
 from persicache.memo.memory import Held
 from persicache.memo.record import Recorder
 from persicache.memo.ref import Ref
-from persicache.memo.results import Expired, Raised, Read, Results, Saved
+from persicache.memo.results import Raised, Read, Results, Saved
 from persicache.memo.settings import Settings
 from persicache.memo.shown import shown_arguments
 from persicache.memo.stats import Counters, Stats
 from persicache.memo.travel import arrived, reduced
+from persicache.memo.trouble import TROUBLES, Trouble
 from persicache.memo.usage_log import usage_log
 from persicache.storage import ABSENT, ANY, Expectation, Leases, Version, open_leases
 
-__all__ = ["TROUBLES", "Memoized"]
+__all__ = ["Memoized"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: What can go wrong with looking up a result, a miss included.
-TROUBLES: Final = (BlobNotFound, CorruptEntry, UnloadableValue, BackendError, UntrustedPickle)
-#: After trouble that took longer, the store is left alone for PAUSE_RATIO times as long.
-SLOW_SECONDS: Final = 1.0
-PAUSE_RATIO: Final = 10.0
 
 _new: Final = tuple.__new__  # a third of the time of Outcome(...), on the path of every hit
 
@@ -111,8 +105,7 @@ class Memoized(Generic[P, R]):
         self._counters = Counters(self._usage)
         self._bounds = self._new_bounds() if settings.limits else None
         self._clock = clock
-        self._paused_until = 0.0
-        self._warned: set[str] = set()
+        self._trouble = Trouble(settings, self._counters, label=self._label, clock=clock)
         self._leases: Leases | None = None
 
     def __repr__(self) -> str:
@@ -280,7 +273,7 @@ class Memoized(Generic[P, R]):
             self._results.recall(key),
             args,
             kwargs,
-            paused_seconds=self._paused_until - self._clock(),
+            paused_seconds=self._trouble.paused_until - self._clock(),
         )
 
     # A call
@@ -331,12 +324,12 @@ class Memoized(Generic[P, R]):
     ) -> tuple[Outcome | None, Expectation | Version]:
         """Return what the store has; and if it has nothing good, what to expect in its place."""
         start = self._clock()
-        if start < self._paused_until:
+        if start < self._trouble.paused_until:
             return None, ABSENT
         try:
             found = self._results.load(where, key, read)
         except TROUBLES as error:
-            return None, self._missed(error, start)
+            return None, self._trouble.missed(error, start)
         self._counters.hit(where.text, found.cost_seconds, found.nbytes)
         return _new(Outcome, (found.value, None, 0.0)), ABSENT
 
@@ -351,7 +344,7 @@ class Memoized(Generic[P, R]):
 
     def read_many(self, wheres: Iterable[KeyName]) -> Iterator[tuple[KeyName, Read]]:
         """Yield what the store has of several results, read at once where that pays."""
-        if self._clock() < self._paused_until:
+        if self._clock() < self._trouble.paused_until:
             return
         changes = self._results.changes
         for where, blob in self._entries.load_many(wheres):
@@ -390,7 +383,7 @@ class Memoized(Generic[P, R]):
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> Steps:
         """Return the steps to a result that is not at hand; see `Computation`."""
-        if self._clock() < self._paused_until:
+        if self._clock() < self._trouble.paused_until:
             return self._unstored()
         about = self._about(args, kwargs)
         computation = Computation(self, where, key, about, expect, anew=anew, loop=loop)
@@ -436,7 +429,7 @@ class Memoized(Generic[P, R]):
         try:
             saved = self._results.save(where, value, seconds=seconds, about=about, expect=expect, key=key)
         except (BackendError, UnencodableValue, UntrustedPickle) as trouble:
-            self._trouble(trouble, f"a result of {self._label} could not be stored: {trouble}", start)
+            self._trouble.tell(trouble, f"a result of {self._label} could not be stored: {trouble}", start)
             return False
         self._stored(where, saved, seconds)
         self._inventories.note(self._calls.latest)
@@ -498,30 +491,4 @@ class Memoized(Generic[P, R]):
     def could_not_lease(self, error: BackendError) -> None:
         """Tell that others may compute the same at the same time."""
         message = f"{self._label} can't keep others from computing the same: {error}"
-        self._trouble(error, message, self._clock())
-
-    def _missed(self, error: Exception, start: float) -> Expectation | Version:
-        """Tell of trouble with looking up a result; return what to expect in its place."""
-        if isinstance(error, Expired):
-            return error.version
-        if isinstance(error, (CorruptEntry, UnloadableValue)):
-            # Not what on_error= is about: the entry is replaced, and the trouble is over.
-            self._counters.error()
-            warn_caller(f"{self._label} computes again, because {error}")
-            return ANY
-        if not isinstance(error, BlobNotFound):
-            self._trouble(error, f"{self._label} could not look up a result: {error}", start)
-        return ABSENT
-
-    def _trouble(self, error: Exception, message: str, start: float) -> None:
-        """Raise, or warn once a kind: trouble with a place tends to stay."""
-        self._counters.error()
-        if self._settings.on_error == "raise":
-            raise error
-        now = self._clock()
-        if now - start > SLOW_SECONDS:
-            # A place that nobody answers for takes many seconds to say so, in every call.
-            self._paused_until = now + PAUSE_RATIO * (now - start)
-        if type(error).__name__ not in self._warned:
-            self._warned.add(type(error).__name__)
-            warn_caller(message)
+        self._trouble.tell(error, message, self._clock())

@@ -9,7 +9,6 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 from persicache.errors import UndigestibleValue
 from persicache.keys import KeyName
 from persicache.mappings import nbytes, parse_nbytes
-from persicache.mappings.warn import warn_caller
 from persicache.memo.base import Memoized
 from persicache.memo.computation import Outcome
 from persicache.memo.memory import is_immutable
@@ -73,9 +72,9 @@ class _Replaying(Memoized[P, R]):
         if record.spoiled is None:
             return True
         self._counters.miss(record.seconds)
-        if record.spoiled not in self._warned:
-            self._warned.add(record.spoiled)
-            warn_caller(f"what {self._label} yielded is not stored: {record.spoiled}")
+        self._trouble.warn_once(
+            record.spoiled, f"what {self._label} yielded is not stored: {record.spoiled}"
+        )
         return False
 
     def _is_still(self, where: KeyName, about: Mapping[str, Any], call: Call) -> bool:
