@@ -647,8 +647,9 @@ def test_memory_does_not_take_what_was_read_before_a_change(tmp_path, verb):
 
     DECODING.clear()
     GO_ON.clear()
-    persistent_memoize(tmp_path, memory=None)(f).put(SlowToCome("old"), 1)
-    f = persistent_memoize(tmp_path)(f)
+    # Who waits for an event is a part of it, and so would be of the code.
+    persistent_memoize(tmp_path, memory=None, code="off")(f).put(SlowToCome("old"), 1)
+    f = persistent_memoize(tmp_path, code="off")(f)
     reader = threading.Thread(target=f, args=(1,))
     reader.start()
     try:
