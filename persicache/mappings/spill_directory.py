@@ -18,7 +18,7 @@ from persicache.mappings.entries import Entries
 from persicache.mappings.fork_lock import ForkLock
 from persicache.mappings.persidict import PersiDict
 from persicache.mappings.spill_link import link
-from persicache.mappings.spill_pile import Pile, Slot
+from persicache.mappings.spill_pile import Pile
 from persicache.mappings.worker_exit import also_in_workers
 
 __all__ = ["Directory", "Name", "sweep"]
@@ -30,8 +30,6 @@ _OWNED: Final = ".owned"
 _PILE: Final = ".pile"
 #: Smaller entries have no file of their own.
 _MOST_PILED_NBYTES: Final = 64 * 1024
-#: So many of the bits of a number count within a directory.
-_NAME_BITS: Final = 40
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -40,16 +38,16 @@ class Name(NamedTuple):
 
     Attributes
     ----------
-    number : int
+    key : str
         Its own.
-    slot : Slot or None
+    offset : int or None
         Where it lies in the directory's pile, if it is small.
     nbytes : int
         What it takes there.
     """
 
-    number: int
-    slot: Slot | None
+    key: str
+    offset: int | None
     nbytes: int
 
 
@@ -72,9 +70,10 @@ class Directory:
             Directory._swept.add(parent)
             sweep(parent)
         self._pid = os.getpid()
-        self._serial = next(Directory._serials)
-        self._numbers = count(self._serial << _NAME_BITS)
-        self._shared_numbers: set[int] = set()
+        # Names that need nothing escaped, as their keys are written and read quickest.
+        self._prefix = f"v{next(Directory._serials)}_"
+        self._numbers = count()
+        self._shared: set[str] = set()
         self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
         unlocked = f"{self.path}/{_OWNED}-soon"
         fd = os.open(unlocked, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
@@ -87,6 +86,7 @@ class Directory:
         self.values: PersiDict[Any] = PersiDict(self.path, durable=False, verify="header")
         storage = self.values._entries.storage  # noqa: SLF001 - of this room
         self._entries = Entries(storage, EntryCodec(verify="header", hashes_buffers=False))
+        self._is_private = storage.is_private
         self._making = ForkLock()
         self._pile: Pile | None = None
         self.remove = weakref.finalize(self, _remove, self.path, self._pid, fd)
@@ -100,35 +100,33 @@ class Directory:
 
         Errors name its key.
         """
-        number = next(self._numbers)
+        name = f"{self._prefix}{next(self._numbers)}"
         entries = self._entries
-        where = entries.locate(number)
-        chunks = entries.encode(key, where, value)
+        chunks = entries.codec.encode(value, Owner(key, name, entries.place), is_private=self._is_private)
         nbytes = sum(map(len, chunks))
         if nbytes <= _MOST_PILED_NBYTES:
-            return Name(number, self._made_pile().write(chunks), nbytes)
-        entries.storage.write(where.name, chunks)
-        return Name(number, None, nbytes)
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return Name(name, (self._pile or self._made_pile()).write(data), nbytes)
+        entries.storage.write(entries.locate(name).name, chunks)
+        return Name(name, None, nbytes)
 
     def read(self, name: Name, *, key: object) -> Any:
         """Return a value; BlobNotFound if its file is gone, CorruptEntry if it isn't what was stored."""
-        number, slot, _ = name
+        text, offset, nbytes = name
         entries = self._entries
-        where = entries.locate(number)
-        if slot is None:
-            return entries.load(key, where).value
+        if offset is None:
+            return entries.load(key, entries.locate(text)).value
         assert self._pile is not None
-        entry = Bytes(self._pile.read(slot), is_private=True)
-        return entries.codec.decode(entry, Owner(key, where.text, entries.place)).value
+        entry = Bytes(self._pile.read(offset, nbytes), is_private=True)
+        return entries.codec.decode(entry, Owner(key, text, entries.place)).value
 
     def discard(self, name: Name) -> None:
         """Remove a value; nothing if it is gone already."""
-        number, slot, _ = name
-        if slot is None:
-            self.values.discard(number)
+        if name.offset is None:
+            self.values.discard(name.key)
         else:
             assert self._pile is not None
-            self._pile.remove(slot)
+            self._pile.remove(name.offset, name.nbytes)
 
     def _made_pile(self) -> Pile:
         with self._making:
@@ -138,13 +136,13 @@ class Directory:
 
     def share(self, name: Name, into: Directory) -> bool:
         """Let another directory have a value, too, by a hard link; return whether that was done."""
-        number, slot, _ = name
+        key = name.key
         # Race: what was there before may still be about to be removed, or be removed twice.
-        if slot is not None or number >> _NAME_BITS == into._serial or number in into._shared_numbers:
+        if name.offset is not None or key.startswith(into._prefix) or key in into._shared:
             return False
-        if not link(number, self.values, into.values):
+        if not link(key, self.values, into.values):
             return False
-        into._shared_numbers.add(number)
+        into._shared.add(key)
         return True
 
     @property

@@ -5,38 +5,22 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-__all__ = ["Pile", "Slot"]
+__all__ = ["Pile"]
 
-#: No slot is smaller, and all begin at a multiple of it.
+#: No room for a blob is smaller, and all begin at a multiple of it.
 _GRAIN: Final = 64
-#: Of a slot at most one part in so many is empty, from 8 grains on.
+#: Of what a blob has at most one part in so many is empty, from 8 grains on.
 _FINENESS: Final = 8
-
-
-class Slot(NamedTuple):
-    """Where a blob lies in a pile.
-
-    Attributes
-    ----------
-    offset : int
-        Where it begins.
-    nbytes : int
-        How long it is.
-    """
-
-    offset: int
-    nbytes: int
 
 
 class Pile:
     """Blobs in a file of this process, without a file each, which takes many times as long.
 
-    A slot that is free again is used for the next blob of about its size. Nothing here tells
-    one blob from another: who reads a slot that was given up can find another's bytes in it,
-    and has to recognise its own.
+    Where a blob lies is an offset, and it has a length: its owner keeps both. Room that is free
+    again is used for the next blob of about that size. Nothing here tells one blob from another:
+    who reads what was given up can find another's bytes there, and has to recognise its own.
 
     Parameters
     ----------
@@ -53,8 +37,8 @@ class Pile:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
     ...     pile = Pile(f"{directory}/pile")
-    ...     slot = pile.write([b"one ", b"two"])
-    ...     pile.read(slot)
+    ...     offset = pile.write(b"one two")
+    ...     pile.read(offset, 7)
     b'one two'
     """
 
@@ -70,28 +54,27 @@ class Pile:
     def __len__(self) -> int:
         return self._n_used
 
-    def write(self, chunks: Sequence[bytes | bytearray | memoryview]) -> Slot:
-        """Store a blob; OSError, and nothing is stored, if the disk is full."""
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        slot = Slot(self._allocated(_room(len(data))), len(data))
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Store a blob, and return its offset; OSError, and nothing is stored, if the disk is full."""
+        nbytes = len(data)
+        offset = self._allocated(_room(nbytes))
         try:
-            view, offset = memoryview(data), slot.offset
-            while view:
-                n_written = os.pwrite(self._fd, view, offset)
-                view, offset = view[n_written:], offset + n_written
+            n_written = os.pwrite(self._fd, data, offset)
+            while n_written < nbytes:
+                n_written += os.pwrite(self._fd, memoryview(data)[n_written:], offset + n_written)
         except BaseException:
-            self.remove(slot)
+            self.remove(offset, nbytes)
             raise
-        return slot
+        return offset
 
-    def read(self, slot: Slot) -> bytes:
-        """Return what is in a slot; fewer bytes if the file was cut."""
-        return os.pread(self._fd, slot.nbytes, slot.offset)
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return what lies there; fewer bytes if the file was cut."""
+        return os.pread(self._fd, nbytes, offset)
 
-    def remove(self, slot: Slot) -> None:
-        """Give a slot up."""
+    def remove(self, offset: int, nbytes: int) -> None:
+        """Give a blob up."""
         with self._lock:
-            self._free.setdefault(_room(slot.nbytes), []).append(slot.offset)
+            self._free.setdefault(_room(nbytes), []).append(offset)
             self._n_used -= 1
 
     def _allocated(self, room: int) -> int:
@@ -106,6 +89,6 @@ class Pile:
 
 
 def _room(nbytes: int) -> int:
-    """Return the size of the slot for a blob: one of a few, so that free ones fit others."""
+    """Return how much room a blob gets: one of a few sizes, so that free ones fit others."""
     step = max(_GRAIN, 1 << max(nbytes.bit_length() - _FINENESS.bit_length(), 0))
     return -(-max(nbytes, 1) // step) * step
