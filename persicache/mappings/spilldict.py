@@ -983,4 +983,4 @@ class SpillDict(MutableMapping[Any, V]):
 
 
 def _trimmer_for(budget_nbytes: int) -> Trimmer:
-    return Trimmer(every_nbytes=max(budget_nbytes // 32, MIN_TRIM_NBYTES))
+    return Trimmer(every_nbytes=max(budget_nbytes // 8, MIN_TRIM_NBYTES))
