@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import tempfile
 import uuid
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ def pytest_configure(config):
     if hasattr(config, "workerinput"):
         # Tests that run beside others count what they leave among the temporary files.
         folder = tempfile.mkdtemp()
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after what else goes at the end
+        # After what else goes at the end, multiprocessing's own files with -100; never in a fork.
+        Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=-200)
         Path(folder).chmod(0o755)  # some tests become another user
         os.environ["TMPDIR"] = tempfile.tempdir = folder
 
