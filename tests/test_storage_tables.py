@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import mmap
 import multiprocessing
@@ -33,7 +34,7 @@ from persicache.storage.json_text import bytes_in, text_of
 from persicache.storage.sqlite_library import has_wal_reset_bug, interpreters_library
 from persicache.storage.sqlite_table import SqliteTable
 from persicache.storage.table import PAGE, Change, prefix_end
-from persicache.storage.table_place import place_of_url
+from persicache.storage.table_place import make_table, place_of_url
 from persicache.storage.table_storage import TableStorage
 
 lmdb = pytest.importorskip("lmdb")
@@ -740,7 +741,7 @@ def test_a_read_only_disk_can_be_read(url, small_disk):
 def test_a_write_in_the_middle_of_another_is_refused(kind, url, monkeypatch):
     # As a signal handler or a finalizer makes one: it could be undone with the other.
     module = f"persicache.storage.{'json' if kind == 'jsondoc' else 'sqlite'}_table"
-    real, refused = sys.modules[module].check_row, []
+    real, refused = importlib.import_module(module).check_row, []
 
     def interrupted(*args, **options):
         monkeypatch.setattr(f"{module}.check_row", real)
@@ -811,6 +812,30 @@ def test_who_may_only_read_can(kind):
         in_fork(somebody_else)
 
 
+def test_what_may_not_be_read_is_not_absent(kind):
+    if os.geteuid():
+        pytest.skip("to be somebody else needs root")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, FILES[kind])
+        with opened(f"{kind}://{place}") as storage:
+            storage.write("a", [b"x"])
+        Path(folder).chmod(0o755)
+        place.chmod(0)
+
+        def somebody_else():
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            with opened(f"{kind}://{folder}/{FILES[kind]}") as storage:
+                for access in (storage.read, storage.stat, storage.remove):
+                    with pytest.raises(BackendError):
+                        access("a")
+                with pytest.raises(BackendError):
+                    names(storage)
+
+        in_fork(somebody_else)
+
+
 # Writes that wait
 
 
@@ -871,6 +896,36 @@ def test_a_listing_tells_of_what_waits_and_writes_nothing(url):
         assert {info.name: info.nbytes for info in storage.scan()} == {"b": 5, "c": 5}
         assert names(storage, "d/") == []
         assert names(other) == ["a", "b"]
+
+
+def test_a_write_in_the_middle_of_a_flush_is_refused(url, monkeypatch):
+    # As a signal handler or a finalizer makes one: the flush would take it for made.
+    table = type(make_table(place_of_url(url, {}), durable=False, options={}))
+    real, refused = table.apply, []
+
+    def interrupted(self, changes):
+        monkeypatch.setattr(table, "apply", real)
+        real(self, changes)
+        for attempt in (
+            lambda: storage.write("a", [b"2"]),
+            lambda: storage.remove("a"),
+            lambda: storage.write_many({"b": [b"2"]}),
+            lambda: storage.write("b", [b"2"], expect=ABSENT),
+        ):
+            with pytest.raises(BackendError, match="in the middle of"):
+                attempt()
+            refused.append(attempt)
+        assert content(storage, "a") == b"1"
+
+    with opened(url, commit_every=100) as storage, opened(url) as other:
+        storage.write("a", [b"1"])
+        monkeypatch.setattr(table, "apply", interrupted)
+        storage.flush()
+        assert len(refused) == 4
+        assert content(other, "a") == b"1"
+        storage.write("b", [b"3"])
+        storage.flush()
+        assert content(other, "b") == b"3"
 
 
 EXITS = {

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from multiprocessing import util
 from typing import Final
 
+from persicache.errors import BackendError
 from persicache.storage.blob import ANY, Expectation, Version
-from persicache.storage.table import Change, Row, RowInfo, Table, joined, own_copy
+from persicache.storage.table import NESTED, Change, Row, RowInfo, Table, joined, own_copy
 
 __all__ = ["BatchedTable"]
 
@@ -41,6 +42,7 @@ class BatchedTable:
         self._waiting: dict[str, Change] = {}
         self._count = 0
         self._nbytes = 0
+        self._is_flushing = False
         self._at_exit: util.Finalize | None = None
 
     def __repr__(self) -> str:
@@ -113,12 +115,18 @@ class BatchedTable:
 
     def flush(self) -> None:
         with self._lock:
-            if self._waiting:
+            if not self._waiting:
+                return
+            self._refuse_nested()
+            self._is_flushing = True
+            try:
                 self._table.apply(self._waiting)
                 self._waiting, self._count, self._nbytes = {}, 0, 0
-                if self._at_exit is not None:
-                    self._at_exit.cancel()
-                    self._at_exit = None
+            finally:
+                self._is_flushing = False
+            if self._at_exit is not None:
+                self._at_exit.cancel()
+                self._at_exit = None
 
     def close(self) -> None:
         with self._lock:
@@ -127,6 +135,7 @@ class BatchedTable:
 
     def _wait(self, name: str, change: Change, nbytes: int) -> None:
         with self._lock:
+            self._refuse_nested()
             before = self._waiting.get(name)
             self._waiting[name] = change
             self._count += 1
@@ -149,6 +158,11 @@ class BatchedTable:
                 else:
                     self._waiting[name] = before
                 raise
+
+    def _refuse_nested(self) -> None:
+        # What is added while the waiting ones are written would be forgotten with them.
+        if self._is_flushing:
+            raise BackendError(place=self.place, action="change the table", cause=NESTED)
 
 
 def _info(name: str, change: Change) -> RowInfo:
