@@ -1,6 +1,6 @@
 """What one user has of an LMDB environment, opened when it is needed: `LmdbSession`."""
 
-# ruff: noqa: PTH110 - plain os calls, as in folders
+# ruff: noqa: PTH116 - plain os calls, as in folders
 
 from __future__ import annotations
 
@@ -82,7 +82,13 @@ class LmdbSession:
 
     def is_missing(self) -> bool:
         """Return whether nobody has made the environment yet."""
-        return not os.path.exists(data_file(self._path))
+        try:
+            os.stat(data_file(self._path))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # it may be there: who opens it is told why not
+            return False
+        return False
 
     def is_private(self) -> bool:
         """Return whether nobody but this user can write there."""
