@@ -31,7 +31,6 @@ class _Faulty:
         self._noting = threading.Lock()
         self._requests: list[str] = []
         self._faults: list[dict[str, Any]] = []
-        self._meeting = threading.Barrier(4)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         if environ["PATH_INFO"] == CONTROL:
@@ -42,9 +41,9 @@ class _Faulty:
             fault = self._next_fault(method, environ["PATH_INFO"])
         kind = fault["kind"] if fault else None
         if kind == "meet":
-            # Four requests that are under way at once find one another; fewer wait in vain.
+            # So many requests that are under way at once find one another; fewer wait in vain.
             with contextlib.suppress(threading.BrokenBarrierError):
-                self._meeting.wait(timeout=10)
+                fault["meeting"].wait(timeout=30)
                 with self._noting:
                     self._requests.append("met")
         if kind == "slow":
@@ -104,7 +103,8 @@ class _Faulty:
         command = json.loads(body)
         with self._noting:
             if "fault" in command:
-                self._faults.append(command["fault"])
+                meeting = threading.Barrier(command["fault"]["parties"])
+                self._faults.append({**command["fault"], "meeting": meeting})
             if command.get("clear"):
                 self._requests.clear()
                 self._faults.clear()
@@ -177,7 +177,14 @@ class S3Server:
         self._send({"clear": True})
 
     def fault(
-        self, kind: str, *, method: str = "*", path: str = "", times: int = 1, **more: str | float
+        self,
+        kind: str,
+        *,
+        method: str = "*",
+        path: str = "",
+        times: int = 1,
+        parties: int = 4,
+        **more: str | float,
     ) -> None:
         """Plant a fault.
 
@@ -187,10 +194,13 @@ class S3Server:
             meet, slow, lost-response, broken-body, unavailable, busy, denied or ignore-conditions.
         method, path, times
             It fires for the next `times` requests (-1: all) of `method` whose path contains `path`.
+        parties
+            How many requests meet.
         **more
             ``seconds`` of a slow answer, the ``message`` of one denied.
         """
-        planted = {"kind": kind, "method": method, "path": path, "times": times, "message": "", **more}
+        planted = {"kind": kind, "method": method, "path": path, "times": times, "parties": parties}
+        planted |= {"message": "", **more}
         self._send({"fault": planted})
 
     def _send(self, command: dict[str, Any]) -> list[str]:

@@ -48,7 +48,7 @@ def processes():
 
 
 def descriptors():
-    return sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, no paths
+    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, no paths
 
 
 def over(kinds):
@@ -183,14 +183,14 @@ def test_it_passes_on_when_its_holder_is_killed(kind, where, holder, processes, 
     pool, manager = processes
     log = tmp_path / "log"
     ready = manager.Barrier(5)
-    racing = pool.starmap_async(race, [(where, 10.0, str(log), ready)] * 4, chunksize=1)
+    racing = pool.starmap_async(race, [(where, 100.0, str(log), ready)] * 4, chunksize=1)
     time.sleep(0.1)
     assert not log.exists()
     os.kill(holder[0].pid, signal.SIGKILL)
     holder[0].join()
     ready.wait(60)
-    # Not after ten: the kernel says so, or the machine that its process is gone.
-    assert min(racing.get(60)) < 5
+    # Not after a hundred: the kernel says so, or the machine that its process is gone.
+    assert min(racing.get(60)) < 50
     assert log.read_text() == "+-" * 4  # never two at once
 
 
@@ -201,7 +201,7 @@ def test_it_passes_on_when_its_holder_is_stopped(kind, where, holder):
     started = time.monotonic()
     os.kill(process.pid, signal.SIGSTOP)
     lease = take(leases, NAME)
-    assert 0.7 < time.monotonic() - started < 5
+    assert 0.7 < time.monotonic() - started < 30  # nobody who is seen is waited for sixty times as long
     os.kill(process.pid, signal.SIGCONT)
     pipe.send("ask")
     assert pipe.recv()  # it is lost
@@ -234,7 +234,7 @@ def test_a_holder_in_another_container_is_waited_for_longer(tmp_path, monkeypatc
         lease = take(open_leases(open_storage(tmp_path)), NAME)
     started = time.monotonic()
     other = take(open_leases(open_storage(tmp_path), seconds=0.01), NAME)
-    assert 0.6 <= time.monotonic() - started < 5
+    assert 0.6 <= time.monotonic() - started < 30
     assert lease.is_lost
     assert not other.is_lost
 
@@ -280,15 +280,15 @@ def test_a_child_that_outlives_its_killed_parent_keeps_nothing(kind, where, tmp_
     ) as parent:
         try:
             assert parent.stdout.readline() == b"forked\n"
-            leases = leases_of(where)
+            leases = leases_of(where, seconds=100.0)
             assert isinstance(attempt(leases.tries(NAME)), float)
             parent.kill()
             parent.wait()
             started = time.monotonic()
             for name in (NAME, *(f"f/{i}.pc" for i in range(7))):
                 take(leases, name).release()
-            # As soon as each child has come to run; a lease that is kept is passed over after ten.
-            assert time.monotonic() - started < 8
+            # As soon as each child has come to run; a lease that is kept is passed over after a hundred.
+            assert time.monotonic() - started < 50
         finally:
             os.killpg(parent.pid, signal.SIGKILL)
 
@@ -305,18 +305,21 @@ def test_an_interpreter_that_ends_with_it_says_nothing(kind, where):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     started = time.monotonic()
-    take(leases_of(where), NAME).release()
-    assert time.monotonic() - started < 5
+    take(leases_of(where, seconds=100.0), NAME).release()
+    assert time.monotonic() - started < 50
 
 
 @over([kind for kind in EXCLUDING if kind.name in {"directory", "memory", "sqlite"}])
 def test_nothing_is_left_of_a_thousand(kind, where, tmp_path):
     leases = leases_of(where)
     take(leases, NAME).release()
-    before = sorted(tmp_path.rglob("*")), descriptors(), threading.active_count()
+    files, fds, threads = sorted(tmp_path.rglob("*")), descriptors(), set(threading.enumerate())
     for i in range(1000):
         take(leases, f"f/{i}.pc").release()
-    assert before == (sorted(tmp_path.rglob("*")), descriptors(), threading.active_count())
+    # Those of other tests may end meanwhile.
+    assert sorted(tmp_path.rglob("*")) == files
+    assert descriptors() <= fds
+    assert set(threading.enumerate()) <= threads
 
 
 @over([RECORDS])
@@ -325,11 +328,12 @@ def test_nothing_is_left_of_many_records(kind, where):
     before = {thread.name for thread in threading.enumerate()}
     for i in range(200):
         take(leases, f"f/{i}.pc").release()
-    assert list(open_storage(where["url"]).scan()) == []
-    deadline = time.monotonic() + 10
-    while {thread.name for thread in threading.enumerate()} > before and time.monotonic() < deadline:
+    deadline = time.monotonic() + 30
+    while not {thread.name for thread in threading.enumerate()} <= before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert {thread.name for thread in threading.enumerate()} <= before
+    # What was being renewed while it was released is removed by who renewed it.
+    assert list(open_storage(where["url"]).scan()) == []
 
 
 @over(EXCLUDING)
@@ -349,6 +353,25 @@ def test_many_at_once_share_a_descriptor(tmp_path):
     for lease in held:
         lease.release()
     assert len(descriptors()) == before
+
+
+def test_one_given_back_while_another_is_taken(tmp_path, monkeypatch):
+    # By a finalizer, which can run in the middle of anything.
+    mine, other = (open_leases(open_storage(tmp_path)) for _ in range(2))
+    early = take(mine, "f/early.pc")
+    real = os.fstat
+
+    def interrupted(fd):
+        early.release()
+        return real(fd)
+
+    monkeypatch.setattr(os, "fstat", interrupted)
+    with holding(mine, NAME) as lease:
+        monkeypatch.setattr(os, "fstat", real)
+        assert early.is_lost
+        assert not lease.is_lost
+        assert isinstance(attempt(other.tries(NAME)), float)
+    take(other, NAME).release()
 
 
 def test_a_directory_removed_and_made_again(tmp_path):
@@ -429,19 +452,19 @@ def test_requests_on_s3(s3):
 def test_calls_on_s3_dont_wait_for_those_of_others(s3):
     leases = open_leases(storage_of(s3))
     take(leases, "f/first.pc").release()
-    s3.server.fault("slow", times=-1, seconds=0.2)
+    # Of the twenty requests; the last few needn't find three others.
+    s3.server.fault("meet", times=16)
 
     def compute(i):
         with holding(leases, f"f/{i}.pc"):
             pass
 
     threads = [threading.Thread(target=compute, args=(i,)) for i in range(10)]
-    started = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - started < 2.0  # one by one it would be four
+    assert s3.server.requests().count("met") == 16
 
 
 def test_s3_out_of_reach_is_said_and_a_release_isnt(s3):
@@ -481,4 +504,4 @@ def test_a_record_that_makes_no_sense_runs_out(tmp_path, content):
     leases = open_leases(storage, seconds=0.3)
     started = time.monotonic()
     take(leases, NAME).release()
-    assert 0.2 < time.monotonic() - started < 3
+    assert 0.2 < time.monotonic() - started < 15  # not sixty times as long
