@@ -680,18 +680,16 @@ def test_a_pickle_that_changes_a_class_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("package", "extra", "format_"),
-    [
-        ("joblib", "joblib", "pkl"),
-        ("lz4.frame", "compression", "pkl"),
-        ("jsonpickle.ext.numpy", "persidict", "json"),
-    ],
+    ("package", "format_"), [("joblib", "pkl"), ("lz4.frame", "pkl"), ("jsonpickle.ext.numpy", "json")]
 )
-def test_what_is_missing_is_named_with_its_extra(package, extra, format_, tmp_path, monkeypatch):
+@pytest.mark.parametrize("allow_pickle", [True, False])
+def test_what_is_missing_is_named_with_the_extra(package, format_, allow_pickle, tmp_path, monkeypatch):
+    d = FileDirDict(base_dir=tmp_path, serialization_format=format_, allow_pickle=allow_pickle)
+    d["a"] = 1
     monkeypatch.setitem(sys.modules, package, None)
-    d = FileDirDict(base_dir=tmp_path, serialization_format=format_)
-    with pytest.raises(persicache.MissingDependency, match=rf"persicache\[{extra}\]"):
-        d["a"] = 1
+    for use in (lambda: d.__setitem__("b", 1), lambda: d["a"]):
+        with pytest.raises(persicache.MissingDependency, match=r"persicache\[persidict\]"):
+            use()
 
 
 def test_importing_the_names_imports_no_others_library():

@@ -588,6 +588,17 @@ def test_compressed_results_of_others_run_no_code(tmp_path, compress):
     same(dict(persicache.open(tmp_path / "new").items()), {("module", "function", "plain"): {"a": ARRAY}})
 
 
+@pytest.mark.parametrize("allow_pickle", [True, False])
+def test_a_missing_decompressor_is_no_damage(tmp_path, monkeypatch, allow_pickle):
+    (folder := tmp_path / "old" / "module" / "function" / "result").mkdir(parents=True)
+    joblib.dump([1], folder / "output.pkl", compress=("lz4", 3))
+    (folder / "metadata.json").touch()
+    folder.chmod(0o777)
+    monkeypatch.setitem(sys.modules, "lz4.frame", None)
+    with pytest.raises(persicache.MissingDependency, match=r"persicache\[compression\]"):
+        persicache.convert(tmp_path / "old", tmp_path / "new", allow_pickle=allow_pickle)
+
+
 @pytest.mark.parametrize("digest_len", [1, 2, 3])
 def test_short_digests_are_no_part_of_the_keys(tmp_path, digest_len):
     items, kind = make_persidict(tmp_path / "old", digest_len=digest_len)

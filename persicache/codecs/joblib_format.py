@@ -38,7 +38,7 @@ _PLAIN: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
-def joblib_format(extension: str, *, compress: str | None = None) -> PlainFormat:
+def joblib_format(extension: str, *, compress: str | None = None, extra: str | None = None) -> PlainFormat:
     """Return the format of `joblib.dump`.
 
     Parameters
@@ -47,6 +47,8 @@ def joblib_format(extension: str, *, compress: str | None = None) -> PlainFormat
         What its files end in, with the dot.
     compress : str, optional
         The compressor of what is written, such as "lz4"; whatever joblib can read is read.
+    extra : str, optional
+        Which extra has the libraries, to be named if one is missing; by default each one's own.
 
     Examples
     --------
@@ -57,25 +59,28 @@ def joblib_format(extension: str, *, compress: str | None = None) -> PlainFormat
 
     def dump(value: Any) -> list[Buffer]:
         file = io.BytesIO()
+        joblib = _joblib(extra)
         if compress == "lz4":
-            _lz4()
-        _joblib().dump(value, file, compress=compress or 0)
+            _lz4(extra)
+        joblib.dump(value, file, compress=compress or 0)
         return [file.getvalue()]
 
-    return PlainFormat(
-        extension,
-        dump,
-        lambda data: _joblib().load(io.BytesIO(data)),
-        runs_code=True,
-        load_plain=_load_plain,
-    )
+    def load(data: Buffer) -> Any:
+        joblib = _joblib(extra)
+        if bytes(data[:8]).startswith(_LZ4):  # else joblib would say of the file that it can't be read
+            _lz4(extra)
+        return joblib.load(io.BytesIO(data))
+
+    def load_plain(data: Buffer) -> Any:
+        return _load_plain(_joblib(extra).numpy_pickle, _plain_bytes(data, extra))
+
+    return PlainFormat(extension, dump, load, runs_code=True, load_plain=load_plain)
 
 
-def _load_plain(data: Buffer) -> Any:
-    file = io.BytesIO(_plain_bytes(data))
-    joblib_pickle = _joblib().numpy_pickle
+def _load_plain(joblib_pickle: Any, data: Buffer) -> Any:
+    file = io.BytesIO(data)
 
-    class Wrapper(joblib_pickle.NumpyArrayWrapper):  # type: ignore[misc,name-defined]  # it has no types
+    class Wrapper(joblib_pickle.NumpyArrayWrapper):  # type: ignore[misc]  # it has no types
         """Stands where the bytes of an array follow."""
 
         def read(self, *args: Any) -> Any:
@@ -83,7 +88,7 @@ def _load_plain(data: Buffer) -> Any:
                 raise NeedsCode("it holds an array of objects")
             return super().read(*args)
 
-    class Unpickler(joblib_pickle.NumpyUnpickler):  # type: ignore[misc,name-defined]  # as above
+    class Unpickler(joblib_pickle.NumpyUnpickler):  # type: ignore[misc]  # as above
         def find_class(self, module: str, name: str) -> Any:
             if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
                 return Wrapper
@@ -104,10 +109,10 @@ def _load_plain(data: Buffer) -> Any:
     return Unpickler("", file, **order).load()
 
 
-def _plain_bytes(data: Buffer) -> Buffer:
+def _plain_bytes(data: Buffer, extra: str | None) -> Buffer:
     head = bytes(data[:8])
     if head.startswith(_LZ4):
-        return bytes(_lz4().decompress(data))
+        return bytes(_lz4(extra).decompress(data))
     for compressor in import_module("joblib.compressor")._COMPRESSORS.values():  # noqa: SLF001 - no other way
         if head.startswith(compressor.prefix):
             with compressor.decompressor_file(io.BytesIO(data)) as file:
@@ -115,15 +120,15 @@ def _plain_bytes(data: Buffer) -> Buffer:
     return data
 
 
-def _joblib() -> Any:
+def _joblib(extra: str | None) -> Any:
     try:
         return import_module("joblib")
     except ImportError as error:
-        raise MissingDependency(package="joblib", extra="joblib") from error
+        raise MissingDependency(package="joblib", extra=extra or "joblib") from error
 
 
-def _lz4() -> Any:
+def _lz4(extra: str | None) -> Any:
     try:
         return import_module("lz4.frame")
     except ImportError as error:
-        raise MissingDependency(package="lz4", extra="compression") from error
+        raise MissingDependency(package="lz4", extra=extra or "compression") from error

@@ -55,7 +55,7 @@ def codec_of(params: Mapping[str, Any], *, compress: str | None = None) -> Plain
     """Return the codec of the settled parameters."""
     name, text = params["serialization_format"], FORMATS["text"]
     if name == "pkl":
-        plain = joblib_format(".pkl", compress=compress)
+        plain = joblib_format(".pkl", compress=compress, extra="persidict")
     elif name == "json":
         plain = jsonpickle_format(".json")
     else:
