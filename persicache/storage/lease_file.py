@@ -77,9 +77,9 @@ class _Opened:
 
     __slots__ = ("fd", "grips")
 
-    def __init__(self, fd: int, grip: Grip) -> None:
+    def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.grips = {grip}
+        self.grips: set[Grip] = set()
 
 
 class LeaseFile:
@@ -180,25 +180,29 @@ class LeaseFile:
     def _enter(self, grip: Grip) -> int:
         """Return the descriptor of the file, which stays open until `grip` leaves."""
         spare = None
-        while True:
-            with self._guard:
-                opened = self._current
-                # Whoever opens a file that was removed, and made again, doesn't meet those who
-                # had it open before.
-                if opened is not None and os.fstat(opened.fd).st_nlink:
-                    opened.grips.add(grip)
-                elif spare is not None:
-                    self._current = opened = _Opened(spare, grip)
-                    spare = None
+        try:
+            while True:
+                with self._guard:
+                    if self._current is None and spare is not None:
+                        self._current, spare = _Opened(spare), None
+                    grip.opened = opened = self._current
+                    if opened is not None:
+                        # Race: at once, or a finalizer that lets go of the last other grip closes it.
+                        opened.grips.add(grip)
+                if opened is None:
+                    spare = take(self._open)
+                elif os.fstat(opened.fd).st_nlink:
+                    return opened.fd
                 else:
-                    opened = None
-                grip.opened = opened
-            if opened is None:
-                spare = take(self._open)
-                continue
+                    # Whoever opens a file that was removed, and made again, doesn't meet those who
+                    # had it open before.
+                    with self._guard:
+                        if self._current is opened:
+                            self._current = None
+                    self._part(grip)
+        finally:
             if spare is not None:  # Race: another thread opened it meanwhile
                 let_go(spare)
-            return opened.fd
 
     def _try_lock(self, fd: int, slot: int) -> bool:
         try:
@@ -216,16 +220,23 @@ class LeaseFile:
         return _FLOCK.pack(kind, os.SEEK_SET, _middle(slot) - self._before, nbytes, 0)
 
     def _leave(self, grip: Grip) -> None:
+        try:
+            self._part(grip)
+        finally:
+            # Race: not earlier, or the next one's lock would be taken for this one's, and undone.
+            del self._had[grip.slot]
+
+    def _part(self, grip: Grip) -> None:
+        """Take `grip` from the file, which is closed with the last one."""
         unused = None
         with self._guard:
-            if (opened := grip.opened) is not None:
+            opened, grip.opened = grip.opened, None
+            if opened is not None:
                 opened.grips.discard(grip)
                 if not opened.grips:
                     unused = opened.fd
                     if self._current is opened:
                         self._current = None
-        # Race: not earlier, or the next one's lock would be taken for this one's, and undone.
-        del self._had[grip.slot]
         if unused is not None:
             let_go(unused)
 
