@@ -1,8 +1,10 @@
 """Code for persistdict runs on persicache, with the import line changed, and on the same files."""
 
+import copy
 import gc
 import json
 import os
+import pickle
 import sqlite3
 import subprocess
 import sys
@@ -349,3 +351,13 @@ def test_a_forked_child_has_its_own(path):
                 os._exit(0 if ok else 1)
         assert os.waitpid(child, 0)[1] == 0
     assert read_by_persistdict(path) == {"parent": 1, "waits": 2, "child": 3}
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.db"])
+def test_one_that_is_open_cannot_be_sent_and_says_what_can(name, tmp_path):
+    with persistdict.open(tmp_path / name) as d:
+        d["a"] = 1
+        for send in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(TypeError, match=rf"{name}.*open the file there"):
+                send(d)
+        assert copy.copy(d)["a"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from persicache.errors import CorruptEntry
 from persicache.storage.batched_table import BatchedTable
@@ -50,6 +50,11 @@ class TableTexts:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._path)!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} is open in this process and can't be sent to another: open the file there"
+        )
 
     @property
     def _table(self) -> Table:
