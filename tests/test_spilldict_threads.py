@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -425,3 +426,49 @@ def test_a_child_forked_in_the_middle_has_everything(monkeypatch, beside, in_fli
         flying.result(timeout=30)
         assert status == 0
         assert dict(c) == {"k": "value", "l": 1}
+
+
+def is_interrupted(work, moment):
+    """Do some work, with a Ctrl-C at the so-manieth moment at which one can come; return whether it did."""
+    n = 0
+
+    def count(_frame, event, _called):
+        nonlocal n
+        # The interpreter looks for signals as a function of Python begins, and after one of C.
+        n += event in {"call", "c_return"}
+        if n == moment:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    sys.setprofile(count)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+INTERRUPTED = {
+    "read": lambda c: c["on disk"],
+    "set": lambda c: c.update({"new": 1}),
+    "too large": lambda c: c.update({"kept": 9}),
+    "pop": lambda c: c.pop("on disk"),
+    "spill": lambda c: c.spill("kept"),
+}
+
+
+@pytest.mark.parametrize("work", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_no_interrupt_leaves_the_lock_with_the_interrupted(work):
+    for moment in range(1, 1000):
+        with SpillDict({"on disk": 1, "used": 1, "kept": 1}, available_memory=2, weigh=int) as c:
+            was_interrupted = is_interrupted(lambda: work(c), moment)
+            # A daemon, so that a test that fails ends.
+            other = threading.Thread(target=lambda: c.in_memory, daemon=True)
+            other.start()
+            other.join(10)
+            assert not other.is_alive(), moment
+            if not was_interrupted:
+                break
+    assert moment > 10

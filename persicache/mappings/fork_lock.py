@@ -1,4 +1,4 @@
-"""A lock that a forked child can take: `ForkLock`."""
+"""A lock that a forked child can take, and no Ctrl-C leaves behind: `ForkLock`, and `Mender`."""
 
 from __future__ import annotations
 
@@ -7,70 +7,72 @@ import threading
 import weakref
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
-__all__ = ["ForkLock"]
+__all__ = ["ForkLock", "Mender"]
+
+_RLock: Any = type(threading.RLock())
 
 
-class ForkLock:
+class ForkLock(_RLock):  # type: ignore[misc]  # C has no types
     """A re-entrant lock that is free in a forked child, whoever held it in the parent.
+
+    It is entered and left by C code. A Ctrl-C that came in a method of Python could come before
+    the lock was given back, and all other threads would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        _live.add(self)
+
+    def after_fork(self) -> None:
+        """Be free, in the child; its one thread keeps what it held itself."""
+        if self.acquire(blocking=False):
+            self.release()
+        else:
+            self._at_fork_reinit()
+
+
+class Mender:
+    """Repairs what a lock guards, if it may be half done: ``with lock, mender:``.
 
     Parameters
     ----------
-    repair : callable, optional
+    repair : callable
         A method, held weakly. Called under the lock before anything else in a forked child, as
         other threads aren't there to finish what they began; and after somebody who held it was
         interrupted, as by Ctrl-C.
     """
 
-    def __init__(self, repair: Callable[[], None] | None = None) -> None:
-        self._repair = None if repair is None else weakref.WeakMethod(repair)
+    def __init__(self, repair: Callable[[], None]) -> None:
+        self._repair = weakref.WeakMethod(repair)
         self._is_torn = False
-        self._make()
         _live.add(self)
 
     def __enter__(self) -> None:
-        self._lock.acquire()
         if self._is_torn:
-            self._is_torn = False
-            repair = None if self._repair is None else self._repair()
+            repair = self._repair()
             if repair is not None:
                 repair()
+            self._is_torn = False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and not issubclass(kind, Exception):
             self._is_torn = True
-        self._lock.release()
-
-    def wait(self) -> None:
-        """Let others have the lock, until one of them says `notify_all`."""
-        self._changed.wait()
-
-    def notify_all(self) -> None:
-        """Wake those who wait; the lock must be held."""
-        self._changed.notify_all()
 
     def after_fork(self) -> None:
-        """Be free, in the child; its one thread keeps what it held itself."""
-        # What other threads did outside the lock isn't finished either.
+        """Look again, in the child: what other threads did outside the lock isn't finished either."""
         self._is_torn = True
-        if self._lock.acquire(blocking=False):
-            self._lock.release()
-        else:
-            self._make()
-
-    def _make(self) -> None:
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
 
 
-_live: weakref.WeakSet[ForkLock] = weakref.WeakSet()
+_live: weakref.WeakSet[ForkLock | Mender] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for lock in list(_live):
-        lock.after_fork()
+    for each in list(_live):
+        each.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from persicache.codecs import Verified
 from persicache.errors import BackendError, BlobNotFound
-from persicache.mappings.fork_lock import ForkLock
+from persicache.mappings.fork_lock import ForkLock, Mender
 from persicache.mappings.near_copies import Copy
 from persicache.mappings.near_room import Room
 from persicache.mappings.near_seal import Label, seal, unseal
@@ -61,8 +61,9 @@ class DirectoryCopies:
         self._has_warned = False
         self._room: Room | None = None
         self._unseen_nbytes = 0
-        self._lock = ForkLock(self._forget)
-        self._keeping = ForkLock(self._forget)
+        self._lock = ForkLock()
+        self._keeping = ForkLock()
+        self._mender = Mender(self._forget)
         self._forget()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -94,7 +95,7 @@ class DirectoryCopies:
         if not is_verified:
             self._verified.add(stamp)
         if self._room is not None:
-            with self._lock:
+            with self._lock, self._mender:
                 self._room.touch(file)
         data, label = opened
         return Copy(data, label.version, stamp, label.is_private)
@@ -156,12 +157,12 @@ class DirectoryCopies:
             self._storage.remove(file)
             return
         # One after the other, so that what is counted and what is there are the same.
-        with self._keeping:
+        with self._keeping, self._mender:
             self._unseen_nbytes += nbytes
             if self._unseen_nbytes * _RECOUNT_SHARE > limit_nbytes:
                 self._storage.remove_many(self._count())
                 self._unseen_nbytes = nbytes
-            with self._lock:
+            with self._lock, self._mender:
                 assert self._room is not None
                 victims = self._room.take(file, nbytes)
             # Before, not after: the disk may have no more room than that.
@@ -173,7 +174,7 @@ class DirectoryCopies:
         infos = sorted(self._storage.scan(), key=lambda info: info.modified)
         found = {info.name for info in infos}
         victims = []
-        with self._lock:
+        with self._lock, self._mender:
             assert self._room is not None
             for file in self._room:
                 if file not in found:
@@ -187,7 +188,7 @@ class DirectoryCopies:
 
     def _leave(self, file: str) -> None:
         if self._room is not None:
-            with self._lock:
+            with self._lock, self._mender:
                 self._room.leave(file)
 
     def _forget(self) -> None:

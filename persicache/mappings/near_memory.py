@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from persicache.mappings.fork_lock import ForkLock
+from persicache.mappings.fork_lock import ForkLock, Mender
 from persicache.mappings.near_copies import Copy
 from persicache.mappings.near_room import Room
 from persicache.storage import MAP_FROM_NBYTES, Buffer, Version
@@ -38,7 +38,8 @@ class MemoryCopies:
 
     def __init__(self, limit_nbytes: int) -> None:
         self._limit_nbytes = limit_nbytes
-        self._lock = ForkLock(self._clear)
+        self._lock = ForkLock()
+        self._mender = Mender(self._clear)
         self._clear()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -48,7 +49,7 @@ class MemoryCopies:
         return f"MemoryCopies({self._limit_nbytes})"
 
     def load(self, name: str) -> Copy | None:
-        with self._lock:
+        with self._lock, self._mender:
             copy = self._copies.get(name)
             if copy is None:
                 return None
@@ -67,18 +68,18 @@ class MemoryCopies:
         except MemoryError:
             self.drop(name)
             return
-        with self._lock:
+        with self._lock, self._mender:
             for victim in self._room.take(name, nbytes):
                 del self._copies[victim]
             self._copies[name] = copy
 
     def drop(self, name: str) -> None:
-        with self._lock:
+        with self._lock, self._mender:
             self._room.leave(name)
             self._copies.pop(name, None)
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, self._mender:
             self._clear()
 
     def _clear(self) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
 
 from persicache.errors import Shown, UncopyableValue
-from persicache.mappings.fork_lock import ForkLock
+from persicache.mappings.fork_lock import ForkLock, Mender
 from persicache.mappings.heap import Trimmer
 from persicache.mappings.html import shown, summary
 from persicache.mappings.persidict import PersiDict
@@ -165,7 +165,9 @@ class SpillDict(MutableMapping[Any, V]):
         self._on_miss = on_miss
         self._on_overflow = on_overflow
         self._on_evict = on_evict
-        self._lock = ForkLock(self._repair)
+        self._lock = ForkLock()
+        self._mender = Mender(self._repair)
+        self._changed = threading.Condition(self._lock)
         self._pid = os.getpid()
         # Keys whose copies are being read, written or removed, outside the lock, and by which thread.
         self._busy: dict[Hashable, int] = {}
@@ -190,7 +192,7 @@ class SpillDict(MutableMapping[Any, V]):
             self.update(data)
 
     def __repr__(self) -> str:
-        with self._lock:
+        with self._lock, self._mender:
             if self._is_closed:
                 return f"{type(self).__name__}(closed)"
             n, n_on_disk = len(self._items), sum(not item.is_in_memory for item in self._items.values())
@@ -200,7 +202,7 @@ class SpillDict(MutableMapping[Any, V]):
             )
 
     def _repr_html_(self) -> str:
-        with self._lock:
+        with self._lock, self._mender:
             if self._is_closed:
                 return summary(repr(self), {}, [], [])
             items = list(self._items.values())
@@ -233,17 +235,17 @@ class SpillDict(MutableMapping[Any, V]):
     @available_memory.setter
     def available_memory(self, amount: float | str) -> None:
         nbytes = parse_budget(amount)
-        with self._lock:
+        with self._lock, self._mender:
             self._open_items()
             before, self._room.nbytes = self._room.nbytes, nbytes
-            self._lock.notify_all()  # some may wait for room that there is now
+            self._changed.notify_all()  # some may wait for room that there is now
         try:
             self._shrink()
         except BaseException:
-            with self._lock:
+            with self._lock, self._mender:
                 if self._room.nbytes == nbytes:  # Race: else another has set it since
                     self._room.nbytes = before
-                    self._lock.notify_all()
+                    self._changed.notify_all()
             raise
         self._trimmer = _trimmer_for(nbytes)
 
@@ -255,19 +257,19 @@ class SpillDict(MutableMapping[Any, V]):
     @property
     def in_memory(self) -> frozenset[Any]:
         """The keys whose values are in memory."""
-        with self._lock:
+        with self._lock, self._mender:
             return frozenset(key for key, item in self._items.items() if item.is_in_memory)
 
     @property
     def on_disk(self) -> OnDisk:
         """How many values are on disk and not in memory, and their bytes."""
-        with self._lock:
+        with self._lock, self._mender:
             return self._tally.total
 
     @property
     def stats(self) -> SpillStats:
         """What was read and written so far."""
-        with self._lock:
+        with self._lock, self._mender:
             return copy.copy(self._stats)
 
     # One key
@@ -311,7 +313,7 @@ class SpillDict(MutableMapping[Any, V]):
     def popitem(self) -> tuple[Any, V]:
         """Remove the item that came last, as a dict does, and return it; KeyError if there is none."""
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 key = next(reversed(self._open_items()), UNSET)
             if key is UNSET:
                 raise KeyError("the dictionary is empty")
@@ -335,7 +337,7 @@ class SpillDict(MutableMapping[Any, V]):
             If there is no such key.
         """
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 item = self._open_items()[key]
                 if not item.is_in_memory:
                     return True
@@ -352,7 +354,7 @@ class SpillDict(MutableMapping[Any, V]):
     def evict(self) -> int:
         """Move the value that can best be spared out of memory; return its bytes, 0 if there is none."""
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 self._open_items()
                 item = self._victim()
             if item is None:
@@ -370,19 +372,19 @@ class SpillDict(MutableMapping[Any, V]):
 
         def read(key: Hashable) -> None:
             nonlocal nbytes
-            with self._lock:
+            with self._lock, self._mender:
                 item = self._open_items().get(key)
                 # What was never here, in a given place, weighs nothing until it is read.
                 if item is None or nbytes >= self._room.nbytes:
                     return
             with contextlib.suppress(KeyError):  # Race: removed meanwhile
                 self._get(key)
-            with self._lock:
+            with self._lock, self._mender:
                 nbytes += item.weight
 
         with ThreadPoolExecutor(N_READERS, "persicache-prefetch") as readers:
             wanted, known_nbytes = [], 0
-            with self._lock:
+            with self._lock, self._mender:
                 items = self._open_items()
                 for key in keys:
                     known_nbytes += items[key].weight if key in items else 0
@@ -395,11 +397,11 @@ class SpillDict(MutableMapping[Any, V]):
     # All keys
 
     def __iter__(self) -> Iterator[Any]:
-        with self._lock:
+        with self._lock, self._mender:
             return iter(list(self._open_items()))
 
     def __reversed__(self) -> Iterator[Any]:
-        with self._lock:
+        with self._lock, self._mender:
             return reversed(list(self._open_items()))
 
     def __len__(self) -> int:
@@ -446,7 +448,7 @@ class SpillDict(MutableMapping[Any, V]):
 
     def clear(self) -> None:
         """Remove every item, without reading any."""
-        with self._lock:
+        with self._lock, self._mender:
             items = self._settled_items()
             copies = [item.copy for item in items.values() if item.copy is not None]
             try:
@@ -471,7 +473,7 @@ class SpillDict(MutableMapping[Any, V]):
             all, as the values weigh. By default a bar is shown on a terminal or in a notebook, if
             it takes more than two seconds.
         """
-        with self._lock:
+        with self._lock, self._mender:
             waiting = [
                 (key, item.weight)
                 for key, item in self._open_items().items()
@@ -492,7 +494,7 @@ class SpillDict(MutableMapping[Any, V]):
         """
         if not isinstance(self._place, GivenPlace):
             return
-        with self._lock:
+        with self._lock, self._mender:
             # Race: what this one is just storing or removing must not be taken for others' doing.
             items = self._settled_items()
             found = self._place.copies()
@@ -510,7 +512,7 @@ class SpillDict(MutableMapping[Any, V]):
         """
         if not self._is_closed and not self._place.is_private:
             self.flush()
-        with self._lock:
+        with self._lock, self._mender:
             if self._is_closed:
                 return
             self._settled_items()
@@ -529,7 +531,7 @@ class SpillDict(MutableMapping[Any, V]):
 
         The folder of a given place stays, as others may have it open.
         """
-        with self._lock:  # Race: what is set in between would be stored, and stay
+        with self._lock, self._mender:  # Race: what is set in between would be stored, and stay
             self.clear()
             self.close()
 
@@ -567,7 +569,7 @@ class SpillDict(MutableMapping[Any, V]):
     def _get(self, key: Hashable, *, keeps: bool = True) -> V:
         is_told = self._on_miss is None
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 item = self._open_items()[key]
                 value: V = item.value if item.is_in_memory else item.passing
                 if value is not NOWHERE:
@@ -599,13 +601,13 @@ class SpillDict(MutableMapping[Any, V]):
         new = Item(key, value=value, weight=self._weighed(value))
         is_told = self._on_overflow is None
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 old = self._open_items().get(key)
                 if if_absent and old is not None:
                     return False
                 # In a given place both values have one copy: not while that is being written.
                 if not self._place.is_private and self._is_busy(key):
-                    self._lock.wait()
+                    self._changed.wait()
                     continue
                 # Full disk: room first, or straight through to the place; nothing has changed yet.
                 if self._room.fits(new.weight, instead_of=old):
@@ -617,7 +619,7 @@ class SpillDict(MutableMapping[Any, V]):
                     is_too_large = new.weight > self._room.nbytes
                     victim = None if is_too_large else self._victim()
                     if victim is None and not is_too_large and self._is_busy():
-                        self._lock.wait()  # for somebody who is on the way out
+                        self._changed.wait()  # for somebody who is on the way out
                         continue
                     if victim is None and not self._begin(key):
                         continue
@@ -644,7 +646,7 @@ class SpillDict(MutableMapping[Any, V]):
                 new.copy = self._items[key].copy
             self._ask_before_evicting(new)
             failure = self._write(new)
-            with self._lock:
+            with self._lock, self._mender:
                 if failure is None:
                     new.value = NOWHERE
                 orphan = self._replace(self._items.get(key), new)
@@ -659,7 +661,7 @@ class SpillDict(MutableMapping[Any, V]):
         if not isinstance(other, (SpillDict, PersiDict)):
             return False
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 # In a given place a key has one name, and a link can't take it from an older file.
                 if key in self._open_items() and not (overwrite and self._place.is_private):
                     return False
@@ -673,7 +675,7 @@ class SpillDict(MutableMapping[Any, V]):
                 new.copy = self._place.link(Copy(None, key), GivenPlace(other))
             if new.copy is None:
                 return False
-            with self._lock:
+            with self._lock, self._mender:
                 old = self._items.get(key)
                 is_late = old is not None and not overwrite  # Race: set meanwhile
                 orphan = new.copy if is_late else self._replace(old, new)
@@ -682,7 +684,7 @@ class SpillDict(MutableMapping[Any, V]):
 
     def _lend(self, key: Hashable, new: Item, place: SpillPlace) -> None:
         """Let an item of another dictionary have the copy of a key, if the value isn't in memory."""
-        with self._lock:
+        with self._lock, self._mender:
             item = self._open_items().get(key)
             # Race: who waited here, holding a key of the other, could wait for one who waits for that.
             if item is None or item.is_in_memory or self._is_busy(key) or not self._begin(key):
@@ -695,7 +697,7 @@ class SpillDict(MutableMapping[Any, V]):
     def _take(self, key: Hashable, *, reads: bool) -> Any:
         """Remove a key; return its value if that is wanted, or in memory."""
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 item = self._open_items()[key]
                 value = item.value
                 must_read = reads and not item.is_in_memory
@@ -712,7 +714,7 @@ class SpillDict(MutableMapping[Any, V]):
                 # In a given place the copy goes first: if it can't be removed, the key is still there.
                 if item.copy is not None and not self._place.is_private:
                     self._place.remove(item.copy)
-                with self._lock:
+                with self._lock, self._mender:
                     if self._items.get(key) is not item:  # Race: replaced since, so that this came first
                         return value
                     orphan = self._drop(item)
@@ -724,7 +726,7 @@ class SpillDict(MutableMapping[Any, V]):
         """Keep a value that was read in memory, if there is room."""
         weight = self._weighed(value)
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 if self._items.get(item.key) is not item or item.is_in_memory:
                     return
                 self._tally.remove(item)
@@ -741,7 +743,7 @@ class SpillDict(MutableMapping[Any, V]):
                 if victim is None:
                     if not self._is_busy():
                         return
-                    self._lock.wait()
+                    self._changed.wait()
                     continue
             try:
                 self._spill(victim)
@@ -751,21 +753,21 @@ class SpillDict(MutableMapping[Any, V]):
     def _shrink(self) -> None:
         """Let values leave memory until the others fit, or none is left that could."""
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 if self._is_closed or self._room.fits(0):
                     return
                 victim = self._victim()
                 if victim is None:
                     if not self._is_busy():
                         return
-                    self._lock.wait()  # for somebody who is on the way out
+                    self._changed.wait()  # for somebody who is on the way out
                     continue
             self._spill(victim)
 
     def _store(self, key: Hashable) -> None:
         """See that the place has a copy of the value of a key, if it can be stored."""
         while True:
-            with self._lock:
+            with self._lock, self._mender:
                 item = self._open_items().get(key)
                 if item is None or item.is_clean or item.is_pinned:
                     return
@@ -789,7 +791,7 @@ class SpillDict(MutableMapping[Any, V]):
                 if failure is not None:
                     self._pin(item, failure)
             finally:
-                with self._lock:
+                with self._lock, self._mender:
                     is_current = self._items.get(item.key) is item
                     item.is_leaving = False
                     if is_current and item.is_clean:
@@ -821,7 +823,7 @@ class SpillDict(MutableMapping[Any, V]):
                 raise
             return None, False  # Race: its copy went when it was replaced or removed
         item.cost_seconds = time.perf_counter() - start
-        with self._lock:
+        with self._lock, self._mender:
             if self._items.get(key) is not item:
                 # Race: in a pile its copy's place may have been given to another's, while it was read.
                 return None, False
@@ -838,7 +840,7 @@ class SpillDict(MutableMapping[Any, V]):
         except REFUSALS as error:
             return error
         item.is_clean = True
-        with self._lock:
+        with self._lock, self._mender:
             self._stats.spills += 1
             self._stats.spilled_nbytes += item.weight
             self._stats.spill_seconds += time.perf_counter() - start
@@ -846,7 +848,7 @@ class SpillDict(MutableMapping[Any, V]):
 
     def _pin(self, item: Item, failure: Exception) -> None:
         """Keep a value in memory for good, since it can't be stored."""
-        with self._lock:
+        with self._lock, self._mender:
             item.is_pinned = True
             if self._items.get(item.key) is item:
                 self._room.pin(item)
@@ -879,7 +881,7 @@ class SpillDict(MutableMapping[Any, V]):
     def _settled_items(self) -> dict[Hashable, Item]:
         """Return the items when nobody reads or writes any."""
         while self._is_busy():
-            self._lock.wait()
+            self._changed.wait()
         return self._open_items()
 
     def _weighed(self, value: V) -> int:
@@ -888,7 +890,7 @@ class SpillDict(MutableMapping[Any, V]):
     def _begin(self, key: Hashable) -> bool:
         """Take a key for oneself; if another has it, wait, and return False to look again."""
         if self._is_busy(key):
-            self._lock.wait()
+            self._changed.wait()
             return False
         self._busy[key] = threading.get_ident()
         return True
@@ -911,9 +913,9 @@ class SpillDict(MutableMapping[Any, V]):
         try:
             yield
         finally:
-            with self._lock:
+            with self._lock, self._mender:
                 self._busy.pop(key, None)
-                self._lock.notify_all()
+                self._changed.notify_all()
 
     def _victim(self) -> Item | None:
         """Send out the item that can best be spared; None if there is none."""
@@ -940,7 +942,7 @@ class SpillDict(MutableMapping[Any, V]):
         self._items[new.key] = new
         self._tally.add(new)
         self._room.enter(new, instead_of=old)
-        self._lock.notify_all()
+        self._changed.notify_all()
         return orphan
 
     def _drop(self, item: Item) -> Copy | None:
@@ -948,7 +950,7 @@ class SpillDict(MutableMapping[Any, V]):
         del self._items[item.key]
         self._tally.remove(item)
         self._room.leave(item)
-        self._lock.notify_all()
+        self._changed.notify_all()
         return self._orphan(item) if self._place.is_private else None
 
     @staticmethod

@@ -11,7 +11,7 @@ from typing import Final
 
 from persicache.codecs import dump_object
 from persicache.errors import BackendError
-from persicache.mappings.fork_lock import ForkLock
+from persicache.mappings.fork_lock import ForkLock, Mender
 from persicache.memo.at_exit import AtExit
 from persicache.memo.background import Background, Stop
 from persicache.memo.stats import Counters
@@ -53,7 +53,8 @@ class UsageLog:
         self.blobs = UsageBlobs(storage, prefix)
         self._prefix = prefix
         self._clock = clock
-        self._lock = ForkLock(self._repair)
+        self._lock = ForkLock()
+        self._mender = Mender(self._repair)
         self._writing = ForkLock()
         self._background = Background(self._write)
         self._at_exit: AtExit | None = None
@@ -75,7 +76,7 @@ class UsageLog:
         source : Counters, optional
             Who may have seen more when these are written; it lives until then.
         """
-        with self._lock:
+        with self._lock, self._mender:
             for text, use in uses.items():
                 self._noted.note(self.digest(text), use)
             if source is not None:
@@ -102,7 +103,7 @@ class UsageLog:
         with self._writing:  # or what is written meanwhile would be nowhere, or twice
             self._settle()
             usage, _ = self.blobs.load()
-            with self._lock:
+            with self._lock, self._mender:
                 usage.update(self._noted)
         return usage
 
@@ -115,13 +116,13 @@ class UsageLog:
                 self.blobs.clear()
 
     def _settle(self) -> None:
-        with self._lock:
+        with self._lock, self._mender:
             sources, self._sources = self._sources, set()
         for source in sources:
             source.settle(is_asked=True)
 
     def _take(self) -> Usage:
-        with self._lock:
+        with self._lock, self._mender:
             taken, self._noted = self._noted, Usage()
             self._due = self._clock() + WAIT_SECONDS
             # Race: who has noted something since he was asked is asked again.
