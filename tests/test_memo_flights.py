@@ -13,7 +13,7 @@ import pytest
 from persicache import BackendError, PersicacheWarning, persistent_memoize
 from persicache.codecs import EntryCodec
 from persicache.mappings import Entries
-from persicache.memo import MemoizedFunction
+from persicache.memo import MemoizedFunction, flights
 from persicache.memo.settings import Settings
 from persicache.storage.memory import MemoryStorage
 
@@ -27,13 +27,17 @@ class Log:
     def append(self, note):
         self.notes.append(note)
 
+    def until(self, note, times):
+        """Wait until so many have noted it."""
+        end = time.monotonic() + 30
+        while self.notes.count(note) < times:
+            assert time.monotonic() < end, "nobody else came"
+            time.sleep(0.001)
+
     def meet(self, parties=2):
         """Wait until so many are here."""
         self.notes.append("here")
-        end = time.monotonic() + 30
-        while self.notes.count("here") < parties:
-            assert time.monotonic() < end, "nobody else came"
-            time.sleep(0.001)
+        self.until("here", parties)
 
     def __persicache_key__(self):
         return "log"
@@ -42,6 +46,13 @@ class Log:
 @pytest.fixture
 def log():
     return Log()
+
+
+@pytest.fixture
+def waiting(monkeypatch, log):
+    """Have whoever waits for another's computation note that it "waits"."""
+    real = flights.waiting
+    monkeypatch.setattr(flights, "waiting", lambda flight: log.append("waits") or real(flight))
 
 
 @pytest.fixture
@@ -127,6 +138,7 @@ def test_equal_calls_of_other_functions_never_wait_for_one_another(memoize, log)
     assert at_once(lambda: f(1), lambda: g(1)) == [1, 1]
 
 
+@pytest.mark.usefixtures("waiting")
 def test_an_exception_lets_the_others_go_on_all_at_once(memoize, log):
     begun = threading.Event()
 
@@ -135,7 +147,7 @@ def test_an_exception_lets_the_others_go_on_all_at_once(memoize, log):
         first = not begun.is_set()
         begun.set()
         if first:
-            time.sleep(0.1)
+            log.until("waits", 3)
             raise ValueError("first")
         log.meet(3)  # one after the other they would never meet
         return x
@@ -158,6 +170,7 @@ class Unstored(MemoryStorage):
         return version
 
 
+@pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize("kind", ["unstorable", "forgotten", "expired"])
 def test_results_that_are_not_kept_do_not_make_the_others_queue(memoize, log, kind):
     begun = threading.Event()
@@ -165,7 +178,7 @@ def test_results_that_are_not_kept_do_not_make_the_others_queue(memoize, log, ki
     def body(x):
         if not begun.is_set():
             begun.set()
-            time.sleep(0.1)
+            log.until("waits", 3)
         else:
             log.meet(3)
         return threading.Lock() if kind == "unstorable" else x
@@ -239,6 +252,7 @@ def test_an_interrupt_lets_another_begin(memoize, log):
     assert log.notes == ["begun"] * 2
 
 
+@pytest.mark.usefixtures("waiting")
 def test_an_interrupt_while_waiting_stops_only_who_waits(memoize, log):
     begun, may_end = threading.Event(), threading.Event()
 
@@ -249,18 +263,21 @@ def test_an_interrupt_while_waiting_stops_only_who_waits(memoize, log):
         assert may_end.wait(30)
         return x
 
-    with ThreadPoolExecutor(1) as pool:
+    def interrupt():
+        log.until("waits", 1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with ThreadPoolExecutor(2) as pool:
         first = pool.submit(f, 1)
         begun.wait(30)
-        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
+        interrupted = pool.submit(interrupt)
         with pytest.raises(KeyboardInterrupt):
             f(1)
-        timer.join()
+        interrupted.result(30)
         may_end.set()
         assert first.result(30) == 1
     assert f(1) == 1
-    assert log.notes == [1]
+    assert log.notes == [1, "waits"]
 
 
 @pytest.mark.parametrize("on_error", ["warn", "raise"])

@@ -56,8 +56,8 @@ def log():
     return Log()
 
 
-async def noted(log):
-    while not log:  # noqa: ASYNC110 - an event would be a part of the function's code
+async def noted(log, times=1):
+    while len(log) < times:  # noqa: ASYNC110 - an event would be a part of the function's code
         await asyncio.sleep(0)
 
 
@@ -108,7 +108,7 @@ def test_when_the_first_is_cancelled_exactly_one_of_the_others_takes_over(memoiz
     @memoize()
     async def f(x):
         log.append("begun")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(3600 if len(log) == 1 else 0.05)
         log.append("done")
         return x
 
@@ -130,7 +130,7 @@ def test_cancelling_who_waits_stops_nobody_else(memoize, log):
     @memoize()
     async def f(x):
         log.append(x)
-        await asyncio.sleep(0.05)
+        await noted(log, 2)
         return x
 
     async def main():
@@ -141,10 +141,11 @@ def test_cancelling_who_waits_stops_nobody_else(memoize, log):
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
+        log.append("cancelled")
         assert await first == 1
 
     asyncio.run(main())
-    assert log == [1]
+    assert log == [1, "cancelled"]
 
 
 class Stalled(MemoryStorage):
