@@ -482,6 +482,18 @@ def test_what_is_removed_before_it_is_loaded_is_computed(store):
         kept.compute(scheduler="sync")
 
 
+@pytest.mark.parametrize("method", ["tasks", "disk"])
+def test_a_shuffle_that_is_removed_before_it_is_loaded_is_computed(store, method):
+    frame = dask_pipelines.frame(rows=300)
+    with dask.config.set({"dataframe.shuffle.method": method}):
+        shuffled = dd.from_pandas(frame, npartitions=4).shuffle("k", npartitions=4)
+        computed(shuffled, store)
+        kept = persicache_dask.cached(shuffled, store)
+        for each in entries(store)[::2]:
+            each.unlink()
+        assert dask_pipelines.plain(kept.compute(scheduler="sync")) == dask_pipelines.plain(frame)
+
+
 @pytest.mark.filterwarnings("ignore::persicache.PersicacheWarning")  # each damaged entry is told
 def test_however_many_entries_are_damaged_all_is_computed(store):
     array = da.arange(20, chunks=2) + 1

@@ -197,3 +197,20 @@ def test_futures_of_what_is_removed_before_it_is_loaded_are_computed(client, sto
             found = found[0] if isinstance(found, tuple) else found
             assert (found.result() if submit == client.compute else found.compute()).sum() == 32
         assert cache.stats().hits >= 4
+
+
+def test_futures_of_what_many_tasks_lead_up_to_are_computed_if_it_is_removed(client, store, monkeypatch):
+    def plan_and_remove(*given, **options):
+        plan = make_plan(*given, **options)
+        for each in entries(store):
+            each.unlink()
+        return plan
+
+    make_plan = result_cache.make_plan
+    total = (da.ones(300, chunks=2) + 1).sum(split_every=2)
+    assert len(total.__dask_graph__()) > 100
+    with persicache_dask.ResultCache(store) as cache:
+        assert total.compute() == 600
+        monkeypatch.setattr(result_cache, "make_plan", plan_and_remove)
+        assert client.compute(total).result() == 600
+    assert cache.stats().hits == 1

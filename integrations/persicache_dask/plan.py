@@ -31,8 +31,10 @@ _GLUE: Final = {
     ("dask.dataframe.core", "_concat"),
     ("dask.delayed", "finalize"),
 }
-#: So much goes with a task that loads a result, to compute it if that has gone.
+#: So much goes with a task that loads a result, to compute it if that has gone; and so much more
+#: with some of a computation's, as reductions have few results and many tasks.
 _MOST_TASKS: Final = 100
+_MOST_TASKS_MORE: Final = 10_000
 _MOST_BYTES: Final = 1_000_000
 #: How many entries are asked for at once.
 _AT_ONCE: Final = 16
@@ -168,7 +170,7 @@ def _rewrite(
     A scheduler goes by names, and dask's don't change with a file or a function: what it still
     holds from before could be something else, and would be stored as what it isn't.
     """
-    now, names = time.time(), plan.names
+    now, names, room = time.time(), plan.names, _MOST_TASKS_MORE
     stack = list(wanted)
     while stack:
         key = stack[-1]
@@ -187,7 +189,10 @@ def _rewrite(
         token = digest(f"{key!r} {meaning} {salt.hex()} {[names[each] for each in needs]!r}")
         if key in plan.hits:
             names[key] = name = _named(key, token, "load-")
-            loading = Loading(place, plan.hits[key], _leading_to(graph, key) if again else None)
+            leading = _leading_to(graph, key, max(_MOST_TASKS, room)) if again else None
+            # What is too much for one is too much for the next: nobody looks as far again.
+            room -= room if leading is None else len(leading[0])
+            loading = Loading(place, plan.hits[key], leading)
             plan.graph[name] = Task(name, loading, _data_producer=True)
         elif key in plan.misses:
             names[key] = name = _named(key, token, "")
@@ -206,7 +211,7 @@ def _rewrite(
             plan.graph[name] = node.substitute(changed, key=name)
 
 
-def _leading_to(graph: Graph, wanted: Key) -> tuple[Graph, Key] | None:
+def _leading_to(graph: Graph, wanted: Key, most_tasks: int) -> tuple[Graph, Key] | None:
     """Return what computes a result; None if it is much to send along, or can't run by itself."""
     found: Graph = {}
     stack, size = [wanted], 0
@@ -215,15 +220,25 @@ def _leading_to(graph: Graph, wanted: Key) -> tuple[Graph, Key] | None:
         if key in found:
             continue
         node = graph.get(key)
-        if node is None or _is_p2p(node) or _is_shuffle(node):
+        if node is None or _is_p2p(node):
             return None
         found[key] = node
-        held = [node.value] if isinstance(node, DataNode) else getattr(node, "args", ())
-        size += sum(map(sizeof, held))
-        if len(found) > _MOST_TASKS or size > _MOST_BYTES:
+        size += _weight(node)
+        if len(found) > most_tasks or size > _MOST_BYTES:
             return None
         stack += node.dependencies
     return found, wanted
+
+
+def _weight(value: Any) -> int:
+    """Estimate the bytes of the data in a task, or of a part of it: not of the task itself."""
+    if isinstance(value, DataNode):
+        return _weight(value.value)
+    if isinstance(value, Task):
+        return sum(map(_weight, (*value.args, *value.kwargs.values())))
+    if isinstance(value, dict) and len(value) < _MOST_TASKS:
+        return sum(map(_weight, value.values()))
+    return 0 if isinstance(value, (GraphNode, TaskRef, str, int)) else sizeof(value)
 
 
 def _named(key: Key, token: bytes, prefix: str) -> Key:

@@ -194,8 +194,8 @@ class ResultCache:
         """Return a collection of the same kind, that loads what is stored, and stores the rest.
 
         What is stored is looked up now; if it is removed before it is loaded, it is computed, or, where
-        that takes more than a hundred tasks, a megabyte of data or a shuffle, computing raises
-        StaleReference.
+        that takes more than ten thousand tasks, a megabyte of data or a P2P shuffle, computing
+        raises StaleReference.
         """
         if not is_dask_collection(collection):
             raise TypeError(f"cached() takes a dask collection, not {collection!r}")
