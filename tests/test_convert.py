@@ -320,7 +320,9 @@ def test_what_is_no_cache_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing to convert"):
         persicache.convert(tmp_path / "nowhere", tmp_path / "new")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "is not a cache of chest, .*it holds nothing")
+    refused(tmp_path / "empty", "is not a cache of chest, .*it holds nothing .*FileDirDict")
+    empty = FileDirDict(base_dir=str(tmp_path / "empty"))
+    assert persicache.convert(empty, tmp_path / "new") == ("FileDirDict", 0, 0)
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "main.py").write_text("print()")
     refused(tmp_path / "code", "main.py")

@@ -80,8 +80,11 @@ def _in_files(files: Files, *, allow_pickle: bool | None) -> Records:
         return joblib_memory.records(files, allow_pickle=allow_pickle)
     if persidict.is_one(files):
         return persidict.records(files, allow_pickle=allow_pickle)
+    if not names:
+        why = "it holds nothing (to convert an empty one of persidict, give FileDirDict(base_dir=...))"
+        raise _unknown(files.place, why)
     foreign_first = sorted(names, key=lambda name: (name.endswith(persidict.ENDINGS), name))
-    shown = ", ".join(map(repr, islice(foreign_first, 5))) or "nothing"
+    shown = ", ".join(map(repr, islice(foreign_first, 5)))
     raise _unknown(files.place, f"it holds {shown}")
 
 
