@@ -10,29 +10,34 @@ from typing import Any
 from persicache import persistent_memoize
 
 
-def memoized(place: dict[str, Any], log: Path) -> Any:
-    """Return a function that takes a while, and writes down that it was computed."""
+def memoized(place: dict[str, Any], log: Path, *, lease: float) -> Any:
+    """Return a function that takes a while, and writes down that it was computed.
+
+    It ends when `go` is there, if that is given, or after some time.
+    """
 
     @persistent_memoize(
         place["url"],
         storage_options=place["storage_options"] or None,
         durable=place["durable"],
-        lease=1,
+        lease=lease,
         memory=None,
         code="off",
-        ignore="seconds",
+        ignore=["seconds", "go"],
     )
-    def slow(x: int, seconds: float) -> list[int]:
+    def slow(x: int, seconds: float, go: Path | None) -> list[int]:
         with log.open("a") as file:
             file.write(f"{x} {os.getpid()}\n")
         time.sleep(seconds)  # the work, during which the others come
+        while go is not None and not go.exists():
+            time.sleep(0.01)
         return [x, os.getpid()]
 
     return slow
 
 
-def call(place: dict[str, Any], log: Path, x: int, seconds: float) -> tuple[list[int], float]:
-    """Call it; return the result, and how long that took."""
-    f = memoized(place, log)
-    start = time.monotonic()
-    return f(x, seconds), time.monotonic() - start
+def call(
+    place: dict[str, Any], log: Path, x: int, seconds: float, *, lease: float = 10, go: Path | None = None
+) -> list[int]:
+    """Call it."""
+    return memoized(place, log, lease=lease)(x, seconds, go)
