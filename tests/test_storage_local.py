@@ -22,7 +22,7 @@ from persicache.errors import (
     ReadOnlyPlace,
     VersionConflict,
 )
-from persicache.storage import ABSENT, ANY, open_storage
+from persicache.storage import ABSENT, ANY, open_leases, open_storage
 from persicache.storage import contents as contents_module
 from persicache.storage import draft as draft_module
 from persicache.storage.draft import Draft, draft_name
@@ -371,6 +371,31 @@ def test_durable_writes_sync_the_bytes_before_the_name_and_the_name_after(root, 
     events.clear()
     storage.remove("a/b")
     assert events == ["folder"]
+
+
+@pytest.mark.parametrize("leased", [False, True])
+@pytest.mark.parametrize("name", ["d", "x.db", "x.json"])
+def test_folders_that_a_lock_is_made_in_survive_a_power_cut(tmp_path, name, leased, monkeypatch):
+    # Who writes afterwards finds them there, and doesn't sync what leads to them.
+    synced = set()
+    real = os.fsync
+
+    def fsync(fd):
+        synced.add(Path(f"/proc/self/fd/{fd}").readlink())
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    place = tmp_path / "new" / "deep" / name
+    storage = open_storage(place, durable=True)
+    if leased:
+        with pytest.raises(StopIteration):
+            next(open_leases(storage).tries("a"))
+    else:
+        with pytest.raises(VersionConflict):
+            storage.write("a", [b"x"], expect="another")
+    storage.write("a", [b"x"])
+    assert synced >= {tmp_path, tmp_path / "new", place.parent}
+    storage.close()
 
 
 def test_filesystems_without_links_create_under_the_lock(storage, monkeypatch):

@@ -52,7 +52,7 @@ class Files:
         self._root = folders.root
         self._durable = durable
         self._identify = identify
-        self._locks = StripedLocks(".persicache/locks", below=folders)
+        self._locks = StripedLocks(".persicache/locks", below=folders, durable=durable)
 
     def publish(self, name: str, chunks: Sequence[Buffer], *, expect: Expectation | Version) -> Version:
         """Store `chunks` as `name` if `expect` holds, and return the new version."""

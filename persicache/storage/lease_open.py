@@ -70,7 +70,7 @@ def open_leases(storage: Storage, *, seconds: float = 10.0) -> Leases:
     if table is None:
         # A record that is lost in a power cut is one that nobody holds any more.
         plain = LocalStorage(url, durable=False)
-        locks = StripedLocks(".persicache", below=Folders(url))
+        locks = StripedLocks(".persicache", below=Folders(url), durable=storage.is_durable)
         return KernelLeases(
             lambda: locks.open_file("leases"),
             place=url,
@@ -78,7 +78,7 @@ def open_leases(storage: Storage, *, seconds: float = 10.0) -> Leases:
             seconds=seconds,
         )
     path = os.path.realpath(table.path)
-    beside = StripedLocks(os.path.dirname(path))
+    beside = StripedLocks(os.path.dirname(path), durable=storage.is_durable)
     return KernelLeases(
         lambda: beside.open_file(f".{os.path.basename(path)}.leases"),
         place=url,

@@ -68,7 +68,8 @@ class LockFile:
             return self._create()
 
     def _create(self) -> int:
-        make_folders(os.path.dirname(self._path))  # noqa: PTH120 - a str is what comes and goes
+        # Whoever writes something durable there later finds the folders made.
+        make_folders(os.path.dirname(self._path), durable=True)  # noqa: PTH120 - a str is what comes and goes
         try:
             fd = os.open(self._path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:  # Race: another made it meanwhile

@@ -33,17 +33,21 @@ class StripedLocks:
         Where the lock files are; made when the first lock is taken.
     below : Folders, optional
         The folders that it is one of; then it is relative to their root.
+    durable : bool, default False
+        Whether the folders that are made for it survive a power cut, as must those above what
+        does: whoever writes there later finds them made.
 
     Notes
     -----
     Removing a lock file would give two holders: one of the old file, one of the new.
     """
 
-    __slots__ = ("_folder", "_folders")
+    __slots__ = ("_durable", "_folder", "_folders")
 
-    def __init__(self, directory: str, *, below: Folders | None = None) -> None:
+    def __init__(self, directory: str, *, below: Folders | None = None, durable: bool = False) -> None:
         self._folders = Folders(directory) if below is None else below
         self._folder = "" if below is None else directory
+        self._durable = durable
 
     @contextlib.contextmanager
     def shared(self, name: str) -> Iterator[None]:
@@ -95,9 +99,9 @@ class StripedLocks:
             return self._create(stripe)
 
     def _create(self, stripe: str) -> int:
-        with self._folders.entered(self._folder, make=True) as spot:
+        with self._folders.entered(self._folder, make=True, durable=self._durable) as spot:
             if spot.fd is None:
-                make_folders(spot.directory)
+                make_folders(spot.directory, durable=self._durable)
             path = spot.path(stripe)
             try:
                 fd = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=spot.fd)
