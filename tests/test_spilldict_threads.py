@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from persicache import PersiDict, SpillDict
+from persicache.mappings import spilldict
 from persicache.mappings.spill_place import PrivatePlace
 
 N_THREADS = 6
@@ -460,15 +461,31 @@ INTERRUPTED = {
 
 
 @pytest.mark.parametrize("work", INTERRUPTED.values(), ids=INTERRUPTED)
-def test_no_interrupt_leaves_the_lock_with_the_interrupted(work):
+def test_no_interrupt_leaves_anything_taken(monkeypatch, work):
+    monkeypatch.setattr(spilldict, "PATIENCE_SECONDS", 0.001)
+
+    def go_on(c, seen):
+        seen.append(dict(c))
+        assert c.memory_usage == len(c.in_memory)
+        c.update(dict.fromkeys(range(3), 1))
+        c.flush()
+        while c.evict():
+            pass
+        assert c.in_memory == set()
+
+    before = {"on disk": 1, "used": 1, "kept": 1}
+    seen = []
     for moment in range(1, 1000):
-        with SpillDict({"on disk": 1, "used": 1, "kept": 1}, available_memory=2, weigh=int) as c:
+        with SpillDict(before, available_memory=2, weigh=abs) as c:
             was_interrupted = is_interrupted(lambda: work(c), moment)
             # A daemon, so that a test that fails ends.
-            other = threading.Thread(target=lambda: c.in_memory, daemon=True)
+            other = threading.Thread(target=go_on, args=(c, seen), daemon=True)
             other.start()
             other.join(10)
             assert not other.is_alive(), moment
-            if not was_interrupted:
-                break
-    assert moment > 10
+            assert c.memory_usage == 0
+        if not was_interrupted:
+            break
+    assert moment == len(seen) > 10
+    *in_between, after = seen
+    assert all(state in (before, after) for state in in_between)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
 
 from persicache.errors import Shown, UncopyableValue
@@ -44,6 +45,8 @@ UNSET: Final = object()
 MIN_TRIM_NBYTES: Final = 1 << 20
 #: How many items a notebook shows.
 MOST_SHOWN: Final = 10
+#: How long a thread waits for another before it looks whether that is still at it.
+PATIENCE_SECONDS: Final = 1.0
 #: Threads that `prefetch` reads with.
 N_READERS: Final = 4
 OnReturn = Literal["view", "copy"]
@@ -607,7 +610,7 @@ class SpillDict(MutableMapping[Any, V]):
                     return False
                 # In a given place both values have one copy: not while that is being written.
                 if not self._place.is_private and self._is_busy(key):
-                    self._changed.wait()
+                    self._wait()
                     continue
                 # Full disk: room first, or straight through to the place; nothing has changed yet.
                 if self._room.fits(new.weight, instead_of=old):
@@ -619,7 +622,7 @@ class SpillDict(MutableMapping[Any, V]):
                     is_too_large = new.weight > self._room.nbytes
                     victim = None if is_too_large else self._victim()
                     if victim is None and not is_too_large and self._is_busy():
-                        self._changed.wait()  # for somebody who is on the way out
+                        self._wait()  # for somebody who is on the way out
                         continue
                     if victim is None and not self._begin(key):
                         continue
@@ -743,7 +746,7 @@ class SpillDict(MutableMapping[Any, V]):
                 if victim is None:
                     if not self._is_busy():
                         return
-                    self._changed.wait()
+                    self._wait()
                     continue
             try:
                 self._spill(victim)
@@ -760,7 +763,7 @@ class SpillDict(MutableMapping[Any, V]):
                 if victim is None:
                     if not self._is_busy():
                         return
-                    self._changed.wait()  # for somebody who is on the way out
+                    self._wait()  # for somebody who is on the way out
                     continue
             self._spill(victim)
 
@@ -881,7 +884,7 @@ class SpillDict(MutableMapping[Any, V]):
     def _settled_items(self) -> dict[Hashable, Item]:
         """Return the items when nobody reads or writes any."""
         while self._is_busy():
-            self._changed.wait()
+            self._wait()
         return self._open_items()
 
     def _weighed(self, value: V) -> int:
@@ -890,7 +893,7 @@ class SpillDict(MutableMapping[Any, V]):
     def _begin(self, key: Hashable) -> bool:
         """Take a key for oneself; if another has it, wait, and return False to look again."""
         if self._is_busy(key):
-            self._changed.wait()
+            self._wait()
             return False
         self._busy[key] = threading.get_ident()
         return True
@@ -900,12 +903,26 @@ class SpillDict(MutableMapping[Any, V]):
         # Race: what this thread itself has taken it was interrupted at, as by Ctrl-C.
         me = threading.get_ident()
         for mine in [key for key, owner in self._busy.items() if owner == me]:
-            del self._busy[mine]
-            item = self._items.get(mine)
-            if item is not None and item.is_leaving:
-                item.is_leaving = False
-                self._room.stay(item)
+            self._give_back(mine)
         return bool(self._busy) if key is UNSET else key in self._busy
+
+    def _wait(self) -> None:
+        """Let others have the lock until they say that something has changed."""
+        if self._changed.wait(PATIENCE_SECONDS):
+            return
+        # Race: who has taken a key may have been interrupted, and never come back.
+        frames = sys._current_frames()  # noqa: SLF001 - there is no other way
+        for key, owner in list(self._busy.items()):
+            if not _is_in_here(frames.get(owner)):
+                self._give_back(key)
+
+    def _give_back(self, key: Hashable) -> None:
+        self._busy.pop(key, None)
+        item = self._items.get(key)
+        if item is not None and item.is_leaving:  # and was interrupted on its way
+            item.is_leaving = False
+            self._room.stay(item)
+        self._changed.notify_all()
 
     @contextlib.contextmanager
     def _ending(self, key: Hashable) -> Iterator[None]:
@@ -914,8 +931,7 @@ class SpillDict(MutableMapping[Any, V]):
             yield
         finally:
             with self._lock, self._mender:
-                self._busy.pop(key, None)
-                self._changed.notify_all()
+                self._give_back(key)
 
     def _victim(self) -> Item | None:
         """Send out the item that can best be spared; None if there is none."""
@@ -982,6 +998,14 @@ class SpillDict(MutableMapping[Any, V]):
         for item in self._items.values():
             self._room.enter(item)
             self._tally.add(item)
+
+
+def _is_in_here(frame: FrameType | None) -> bool:
+    """Return whether a thread is in a method of a SpillDict, or in what one has called."""
+    here = _is_in_here.__code__.co_filename
+    while frame is not None and frame.f_code.co_filename != here:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _trimmer_for(budget_nbytes: int) -> Trimmer:
