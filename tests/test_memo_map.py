@@ -1,6 +1,7 @@
 """Many calls at once: looked up together, computed once, each result in its place."""
 
 import asyncio
+import copy
 import dataclasses
 import itertools
 import os
@@ -254,6 +255,50 @@ def test_trouble_with_the_store_is_told_once_and_all_is_computed():
     for _ in range(2):
         with pytest.raises(BackendError, match="refused"):
             next(mapped)
+
+
+class Silent(MemoryStorage):
+    """Answers after 20 s that it doesn't, here; pickled it is well."""
+
+    def __init__(self, url):
+        super().__init__(url)
+        self.asked = []
+        self.now = 0.0
+
+    def _fail(self, *names):
+        self.asked.append(names)
+        self.now += 20
+        raise BackendError(place=self.url, action="read", cause="nobody answers")
+
+    read = read_many = stat = _fail
+
+
+def silent(function):
+    storage = Silent(f"memory://{uuid.uuid4().hex}")
+    settings = Settings.of(memory=None)
+    return MemoizedFunction(
+        function, Entries(storage, EntryCodec()), settings, clock=lambda: storage.now
+    ), storage
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_a_store_that_takes_long_to_fail_is_not_asked_for_every_batch():
+    f, storage = silent(square)
+    with (
+        ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool,
+        pytest.warns(PersicacheWarning, match="nobody answers") as caught,
+    ):
+        assert list(f.map(range(40), executor=pool)) == [[x * x] for x in range(40)]
+    assert len(caught) == len(storage.asked) == 1
+
+
+def test_references_travel_with_their_arguments_where_a_store_takes_long_to_fail():
+    f, storage = silent(len)
+    refs = [f.ref(bytes(100_000 + n)) for n in range(5)]
+    with pytest.warns(PersicacheWarning, match="nobody answers") as caught:
+        arrived = [copy.copy(ref) for ref in refs]  # by what they are pickled by
+    assert len(caught) == len(storage.asked) == 1
+    assert [ref.get() for ref in arrived] == [100_000 + n for n in range(5)]
 
 
 def test_a_damaged_entry_is_computed_again(tmp_path):

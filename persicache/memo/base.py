@@ -185,6 +185,20 @@ class Memoized(Generic[P, R]):
             return False
         return True
 
+    def seems_stored(self, where: KeyName, *, in_trouble: bool) -> bool:
+        """Return whether a result is stored, and fresh; `in_trouble` if the store doesn't tell."""
+        if self._trouble.is_paused:
+            return in_trouble
+        start = self._clock()
+        try:
+            return self.has(where)
+        except BackendError as error:
+            with contextlib.suppress(BackendError):  # who needs the result raises it
+                self._trouble.missed(error, start)
+        except TROUBLES:
+            pass  # who needs the result says so
+        return in_trouble
+
     def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the stored result of this call; return whether there was one."""
         return self._results.forget(self._where(args, kwargs))
@@ -344,11 +358,16 @@ class Memoized(Generic[P, R]):
 
     def read_many(self, wheres: Iterable[KeyName]) -> Iterator[tuple[KeyName, Read]]:
         """Yield what the store has of several results, read at once where that pays."""
-        if self._clock() < self._trouble.paused_until:
+        if self._trouble.is_paused:
             return
         changes = self._results.changes
-        for where, blob in self._entries.load_many(wheres):
-            yield where, Read(blob, changes)
+        start = self._clock()
+        try:
+            for where, blob in self._entries.load_many(wheres):
+                yield where, Read(blob, changes)
+        except BackendError as error:
+            self._trouble.missed(error, start)
+            raise
 
     def adopt(self, ref: Ref[Any], outcome: Outcome) -> None:
         """Store what was computed where this store could not be reached."""
@@ -383,7 +402,7 @@ class Memoized(Generic[P, R]):
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> Steps:
         """Return the steps to a result that is not at hand; see `Computation`."""
-        if self._clock() < self._trouble.paused_until:
+        if self._trouble.is_paused:
             return self._unstored()
         about = self._about(args, kwargs)
         computation = Computation(self, where, key, about, expect, anew=anew, loop=loop)

@@ -140,7 +140,7 @@ class Batches:
                 wanted.pop(where).read = read
                 nbytes += len(read.blob.buffer)
         except BackendError:
-            return  # each is looked up by itself then, and the trouble is told there
+            return  # each is looked up by itself then, or computed, and raises it in its place if it must
         for item in wanted.values():
             item.is_missing = True
         self._resize(nbytes / count)

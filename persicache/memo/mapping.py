@@ -13,7 +13,6 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from persicache.errors import BackendError
 from persicache.memo.batches import Batches, Item
 from persicache.memo.computation import Outcome
 from persicache.memo.ref import Ref
@@ -157,16 +156,11 @@ class _Spread:
             del self._under_way[ref.where]
         if process != self._here:
             if process not in self._shares:
-                self._shares[process] = self._has(ref)
+                # In trouble, nothing could be stored.
+                self._shares[process] = self._memoized.seems_stored(ref.where, in_trouble=True)
             if not self._shares[process]:
                 self._memoized.adopt(ref, Outcome(value, None, seconds))
         return value
-
-    def _has(self, ref: Ref[Any]) -> bool:
-        try:
-            return ref.is_stored
-        except BackendError:
-            return True  # nothing could be stored
 
 
 def _after(future: Future[Any], item: Item) -> Any:

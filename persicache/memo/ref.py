@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
-from persicache.errors import BackendError, StaleReference
+from persicache.errors import StaleReference
 from persicache.keys import KeyName
 from persicache.mappings import nbytes
 from persicache.memo.threads import in_thread
@@ -154,15 +154,10 @@ class Ref(Generic[R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         call = self._call
-        if call is not None and nbytes(call) > LARGE_NBYTES and self._stays():
+        is_large = call is not None and nbytes(call) > LARGE_NBYTES
+        if is_large and self._function.seems_stored(self.where, in_trouble=False):
             return _arrived, (self._function, tuple(self.where), self._code, None, self._told())
         return _arrived, (self._function, tuple(self.where), self._code, call, self._shown)
-
-    def _stays(self) -> bool:
-        try:
-            return self.is_stored
-        except BackendError:
-            return False
 
 
 def _arrived(

@@ -57,6 +57,11 @@ class Trouble:
         self._warned: set[str] = set()
         self.paused_until = 0.0
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the store is left alone now."""
+        return self._clock() < self.paused_until
+
     def missed(self, error: Exception, start: float) -> Expectation | Version:
         """Tell of trouble with looking up a result since `start`; return what to expect in its place."""
         if isinstance(error, Expired):
