@@ -24,9 +24,11 @@ import pandas as pd
 import persicache_dask
 import pytest
 import zarr
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+from zarr.storage import FsspecStore
 
 from persicache import MissingDependency, PersicacheWarning, StaleReference
 
@@ -602,6 +604,14 @@ def in_folder(folder, name, system):
     return dask.delayed(lambda fs: slowly(fs.cat("x.txt")))(fs)
 
 
+def in_arrays(folder, name):
+    (folder / name).mkdir()
+    zarr.create_array(folder / name / "z", shape=(2,), chunks=(2,), dtype="f8")[:] = ord(name)
+    inner = DirFileSystem(str(folder / name), fsspec.filesystem("file"))
+    fs = AsyncFileSystemWrapper(inner, asynchronous=True)
+    return da.from_zarr(zarr.open_array(FsspecStore(fs, path="z"), mode="r")).map_blocks(slowly).sum()
+
+
 def slowly(value):
     time.sleep(2e-3)
     return value
@@ -625,6 +635,7 @@ LOOKALIKES = {
     ],
     "file in two archives": lambda folder: [in_archive(folder, name) for name in "ab"],
     "file in two folders": lambda folder: [in_folder(folder, name, DirFileSystem) for name in "ab"],
+    "array in two folders": lambda folder: [in_arrays(folder, name) for name in "ab"],
     "file in two subtrees": lambda folder: [in_folder(folder, name, SubTreeFileSystem) for name in "ab"],
 }
 

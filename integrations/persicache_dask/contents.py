@@ -222,7 +222,7 @@ class Contents:
         if _is_filesystem(value):
             return ("filesystem", f"{module}.{kind.__qualname__}", self._filesystem(value, found))
         if module.startswith("zarr.") and kind.__name__ == "Array":
-            return ("zarr", self._inputs.zarr(value))
+            return ("zarr", self._inputs.zarr(value), self._told(getattr(value.store, "fs", None), found))
         if module.startswith("h5py.") and kind.__name__ == "Dataset":
             return ("h5py", self._inputs.named(value.file.filename), value.name)
         if module.startswith("dask.") and kind.__name__ == "FragmentWrapper":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 __all__ = ["Inputs", "Unnoticed"]
@@ -37,7 +37,7 @@ class Inputs:
         self._others: set[str] = set()
         # Files of two archives, or below two folders, may have the same name. With what keeps an id
         # its own.
-        self._found: dict[tuple[int, str], tuple[Any, object]] = {}
+        self._found: dict[tuple[int, str, str], tuple[Any, tuple[object, ...]]] = {}
 
     def file(self, fs: Any, path: str) -> tuple[object, ...]:
         """Return what tells a file, and whether it has changed.
@@ -55,13 +55,13 @@ class Inputs:
             If its filesystem tells no more than a size.
         """
         name = fs.unstrip_protocol(path)
-        known = self._found.get((id(fs), name))
-        if known is None:
+
+        def look() -> tuple[object, ...]:
             # What was listed before could be older than the file.
             fs.invalidate_cache(fs._parent(path))  # noqa: SLF001 - its own way to name it
-            known = self._found[id(fs), name] = fs, _stamp(fs.info(path), name)
-            self.files[name] = known[1]
-        return ("file", name, known[1])
+            return _stamp(fs.info(path), name)
+
+        return self._once(fs, "file", name, look)
 
     def file_if_any(self, fs: Any, text: str) -> tuple[object, ...] | None:
         """Return what tells the file that a string names on a filesystem; None if it names none."""
@@ -74,14 +74,15 @@ class Inputs:
 
     def folder(self, fs: Any, path: str) -> tuple[object, ...]:
         """Return what tells all files below a folder."""
-        name = fs.unstrip_protocol(path)
-        if name not in self.files:
+
+        def look() -> tuple[object, ...]:
             fs.invalidate_cache()
             found = fs.find(path, detail=True)
-            self.files[name] = tuple(
+            return tuple(
                 (each, _stamp(info, each)) for each, info in sorted(found.items()) if info["type"] == "file"
             )
-        return ("folder", name, self.files[name])
+
+        return self._once(fs, "folder", fs.unstrip_protocol(path), look)
 
     def arrow_file(self, fs: Any, path: str) -> tuple[object, ...]:
         """Return what tells a file of one of pyarrow's filesystems."""
@@ -94,12 +95,24 @@ class Inputs:
         if fs.type_name == "local" and (here := self.named(path)) is not None:
             return here
         name = f"{fs.type_name}://{path}"
-        if name not in self.files:
+
+        def look() -> tuple[object, ...]:
             info = fs.get_file_info(path)
             if info.mtime_ns is None:
                 raise Unnoticed(f"nothing tells when {name} was changed")
-            self.files[name] = (info.size, info.mtime_ns)
-        return ("file", name, self.files[name])
+            return (info.size, info.mtime_ns)
+
+        return self._once(fs, "file", name, look)
+
+    def _once(
+        self, fs: Any, kind: str, name: str, look: Callable[[], tuple[object, ...]]
+    ) -> tuple[object, ...]:
+        """Return what tells something on a filesystem, that is looked at the first time."""
+        known = self._found.get((id(fs), kind, name))
+        if known is None:
+            known = self._found[id(fs), kind, name] = fs, look()
+            self.files[name] = known[1]
+        return (kind, name, known[1])
 
     def named(self, text: str) -> tuple[object, ...] | None:
         """Return what tells the file that a string names; None if it names none.
@@ -127,18 +140,12 @@ class Inputs:
             name = f"{store}/{path}"
             self.files[name] = tuple(sorted(etags.items()))
             return ("folder", name, self.files[name])
-        readers: Iterator[Callable[[], tuple[object, ...]]] = iter(())
-        root = getattr(store, "root", None)
-        if root is not None:
+        if (root := getattr(store, "root", None)) is not None:
             import fsspec  # noqa: PLC0415 - dask brings it
 
-            readers = iter([lambda: self.folder(fsspec.filesystem("file"), f"{root}/{path}".rstrip("/"))])
-        elif hasattr(store, "fs"):
-            readers = iter(
-                [lambda: self.folder(_synchronous(store.fs), f"{store.path}/{path}".rstrip("/"))]
-            )
-        for read in readers:
-            return read()
+            return self.folder(fsspec.filesystem("file"), f"{root}/{path}".rstrip("/"))
+        if hasattr(store, "fs"):
+            return self.folder(_synchronous(store.fs), f"{store.path}/{path}".rstrip("/"))
         if type(store).__name__ == "MemoryStore":
             return ("content", array[...])
         raise Unnoticed(f"nothing tells when {store} was changed")
