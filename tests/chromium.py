@@ -63,13 +63,13 @@ class Page:
                 if answer.get("id") == self._n:
                     return answer["result"]
 
-        return self._loop.run_sync(asked, timeout=30)
+        return self._loop.run_sync(asked, timeout=60)
 
     def text(self) -> str:
         """Return what the page shows now."""
         return self.ask("Runtime.evaluate", expression=TEXT)["result"].get("value", "")
 
-    def wait_for(self, part: str, *, seconds: float = 20) -> str:
+    def wait_for(self, part: str, *, seconds: float = 60) -> str:
         """Return what the page shows as soon as that has a part in it."""
         end = time.monotonic() + seconds
         while part not in (text := self.text()):
@@ -108,7 +108,7 @@ def browsing(path: str, folder: Path):
     pages: list[Page] = []
     try:
         told = folder / "DevToolsActivePort"
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not told.exists() or "\n" not in told.read_text():
             assert time.monotonic() < end, "Chromium doesn't start"
             time.sleep(0.05)  # between two looks for its file

@@ -166,11 +166,11 @@ def test_decompression_bombs_are_refused_in_bounded_memory(compression, claim):
     entry = sealed(np.zeros(10**6, dtype="u1"), compression=compression)
     bomb = resealed(entry, 128 + 8, struct.pack("<Q", claim))
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     refused(EntryCodec(), bomb)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert peak < 4 * MAX_RATIO * len(entry)
 
 
@@ -335,11 +335,11 @@ BOMBS = {
 def test_small_entries_do_not_grow_without_bound(name):
     entry = BOMBS[name]()
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     refused(EntryCodec(), entry)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert peak < 100 * 2**20
 
 

@@ -295,7 +295,7 @@ def test_it_keeps_to_its_size_and_what_saves_most_stays(calls):
 
 def test_what_is_cheap_is_not_kept(cache):
     with cache:
-        assert node(lambda: np.zeros(20_000_000)).compute()[-1] == 0  # of pages that nobody touched
+        assert node(lambda: np.zeros(100_000_000)).compute()[-1] == 0  # of pages that nobody touched
     assert cache.stats.n_values == 0
 
 

@@ -30,7 +30,7 @@ LIMIT_NBYTES = 512 * MIB
 CHUNK = MIB  # numbers of 8 bytes
 
 
-def until(what, *, seconds=30):
+def until(what, *, seconds=60):
     deadline = time.monotonic() + seconds
     while not (got := what()):
         assert time.monotonic() < deadline, "it never came"

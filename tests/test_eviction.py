@@ -116,11 +116,11 @@ def test_a_million_touches_cost_a_number_each(name):
     policy = new_policy(name)
     for key in range(1000):
         policy.add(key, nbytes=1000, cost_seconds=1.0)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(1000):
         for key in range(1000):
             policy.touch(key)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert policy.victim() == 0
 
 

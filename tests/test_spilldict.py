@@ -275,7 +275,7 @@ def in_a_fork(run):
     """Run a function in a forked child; return its exit code: 0, or 1 after an exception."""
     child = multiprocessing.get_context("fork").Process(target=run)
     child.start()
-    child.join(30)
+    child.join(60)
     if child.exitcode is None:
         child.kill()
         pytest.fail("the child hangs")
@@ -295,7 +295,7 @@ def test_a_forked_child_and_its_parent_never_see_each_others_values():
         go = multiprocessing.get_context("fork").Event()
 
         def run():
-            assert go.wait(20)
+            assert go.wait(60)
             c.update({i: ("child", i) for i in range(3, 20)})
             for i in range(20):
                 assert c[i] == ("parent" if i < 3 else "child", i)
@@ -304,7 +304,7 @@ def test_a_forked_child_and_its_parent_never_see_each_others_values():
         child.start()
         c.update({i: ("parent", i) for i in range(5, 20)})
         go.set()
-        child.join(30)
+        child.join(60)
         assert child.exitcode == 0
         assert dict(c) == {i: ("parent", i) for i in range(20)}
         assert in_a_fork(run) == 0
@@ -353,7 +353,7 @@ def test_a_forked_child_is_told_when_its_parent_has_removed_a_value():
         go = multiprocessing.get_context("fork").Event()
 
         def run():
-            assert go.wait(20)
+            assert go.wait(60)
             assert c[1] == 1
             with pytest.raises(BackendError, match="forked"):
                 c[0]
@@ -364,7 +364,7 @@ def test_a_forked_child_is_told_when_its_parent_has_removed_a_value():
         for i in range(3, 6):
             c[i] = i  # one of them lies now where that was
         go.set()
-        child.join(30)
+        child.join(60)
         assert child.exitcode == 0
 
 
@@ -789,9 +789,9 @@ def test_items_leave_from_the_end_as_they_do_a_dict():
 def test_clear_reads_nothing_and_takes_a_moment():
     with SpillDict(available_memory=KIB) as c:
         c.update(dict.fromkeys(range(4000), b"x" * 200))
-        start = time.perf_counter()
+        start = time.process_time()
         c.clear()
-        assert time.perf_counter() - start < 2
+        assert time.process_time() - start < 2
         assert len(c) == c.memory_usage == 0
         c.update(dict.fromkeys(range(20), b"y" * 200))
         assert c[0] == b"y" * 200
@@ -927,7 +927,7 @@ class Node:
     pass
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_weighing_ends_whatever_refers_to_whatever():
     nodes = [Node() for _ in range(25)]
     for node in nodes:
