@@ -63,26 +63,6 @@ def _write_array(out: bytearray, value: np.ndarray[Any, Any], seen: Seen) -> Non
     write(out, dict(getattr(value, "__dict__", {})), seen)
 
 
-@writes_family(np.ma.MaskedArray)
-def _write_masked(out: bytearray, value: np.ma.MaskedArray[Any, Any], seen: Seen) -> None:
-    write_text(out, b"M", class_name(type(value)))
-    if value is np.ma.masked:
-        return
-    write(out, value.dtype, seen)
-    write(out, value.fill_value, seen)
-    out += b"h" if value.hardmask else b"s"
-    _write_unmasked(out, value, seen)
-
-
-def _write_unmasked(out: bytearray, value: np.ma.MaskedArray[Any, Any], seen: Seen) -> None:
-    if value.dtype.names is None:
-        write_items(out, np.ma.getmaskarray(value), seen)
-        write_items(out, np.asarray(value.compressed()), seen)
-    else:
-        for name in value.dtype.names:
-            _write_unmasked(out, value[name], seen)
-
-
 @writes_family(np.generic)
 def _write_scalar(out: bytearray, value: np.generic, seen: Seen) -> None:
     out += b"n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import site
@@ -88,21 +87,25 @@ def library(module: str) -> str:
 
 @functools.cache
 def _installed_version(package: str) -> str | None:
+    from importlib import metadata  # noqa: PLC0415 - it imports a lot, and few ask
+
     try:
-        return importlib.metadata.version(package)
-    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return metadata.version(package)
+    except (metadata.PackageNotFoundError, ValueError):
         pass
     names = sorted(set(_distributions().get(package, ())))
     try:
-        return " ".join(f"{name} {importlib.metadata.version(name)}" for name in names) or None
-    except importlib.metadata.PackageNotFoundError:
+        return " ".join(f"{name} {metadata.version(name)}" for name in names) or None
+    except metadata.PackageNotFoundError:
         return None
 
 
 @functools.cache
 def _distributions() -> Mapping[str, list[str]]:
+    from importlib import metadata  # noqa: PLC0415 - as above
+
     # Slow, as it reads what every distribution contains; for PyYAML and its like only.
-    return importlib.metadata.packages_distributions()
+    return metadata.packages_distributions()
 
 
 def module_of_import(name: str, package: str = "") -> ModuleType | None:

@@ -64,8 +64,9 @@ FINDERS: Final[list[Callable[[type], Writer | None]]] = []
 # list, to be replaced.
 _chosen: Final[list[weakref.WeakKeyDictionary[type, Writer]]] = [weakref.WeakKeyDictionary()]
 
-# The modules that know the types of large packages, imported once such a type turns up.
+# The modules that know the types of what takes long to import, imported once such a type turns up.
 _KNOWN_BY: Final = {
+    "numpy.ma": "persicache.keys.masked",
     "pandas": "persicache.keys.frames",
     "pyarrow": "persicache.keys.frames",
     "scipy.sparse": "persicache.keys.sparse",

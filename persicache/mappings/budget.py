@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 __all__ = ["available_nbytes", "is_amount", "parse_nbytes"]
 
 _UNITS: Final = {
@@ -88,6 +86,8 @@ def available_nbytes(root: Path = Path("/")) -> int:
     root : Path, default "/"
         Where ``proc`` and ``sys`` are.
     """
+    import psutil  # noqa: PLC0415 - it brings a lot with it, and few ask
+
     return min([int(psutil.virtual_memory().total), *_limits(root)])
 
 

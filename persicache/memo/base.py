@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, TypeVar
 
 from persicache.errors import (
     BackendError,
@@ -43,6 +42,9 @@ from persicache.memo.travel import arrived, reduced
 from persicache.memo.trouble import TROUBLES, Trouble
 from persicache.memo.usage_log import usage_log
 from persicache.storage import ABSENT, ANY, Expectation, Leases, Version, open_leases
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Memoized"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -14,6 +13,8 @@ from persicache.memo.flights import Flight, Task
 from persicache.storage import Expectation, Lease, Version
 
 if TYPE_CHECKING:
+    import asyncio
+
     from persicache.memo.base import Memoized
 
 __all__ = ["Computation", "Compute", "Outcome", "Step", "Steps"]

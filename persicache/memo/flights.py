@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
@@ -10,9 +9,12 @@ import weakref
 from collections.abc import Generator, Hashable, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from persicache.memo.dask_slots import executor_here
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Flight", "Task", "is_under_way", "join", "land", "waiting"]
 

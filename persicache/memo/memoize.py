@@ -15,7 +15,6 @@ from persicache.keys import CodeMode
 from persicache.mappings import open_entries
 from persicache.memo.base import Memoized
 from persicache.memo.callables import check_function, kind_of
-from persicache.memo.coroutine import MemoizedCoroutine
 from persicache.memo.generator import MemoizedAsyncGenerator, MemoizedGenerator
 from persicache.memo.memoized import MemoizedFunction
 from persicache.memo.settings import Kinds, OnError, PolicyName, Settings
@@ -27,7 +26,6 @@ R = TypeVar("R")
 
 _KINDS: Final[dict[str, type[Memoized[..., Any]]]] = {
     "function": MemoizedFunction,
-    "coroutine": MemoizedCoroutine,
     "generator": MemoizedGenerator,
     "asynchronous generator": MemoizedAsyncGenerator,
 }
@@ -232,6 +230,12 @@ def persistent_memoize(
         if isinstance(function, (staticmethod, classmethod)):
             return type(function)(decorate(function.__func__))
         check_function(function)
-        return _KINDS[kind_of(function)](function, entries, settings)
+        kind = kind_of(function)
+        if kind == "coroutine":
+            # Whoever has no coroutines needn't wait for asyncio to be imported.
+            from persicache.memo.coroutine import MemoizedCoroutine  # noqa: PLC0415 - as above
+
+            return MemoizedCoroutine(function, entries, settings)
+        return _KINDS[kind](function, entries, settings)
 
     return decorate

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["in_thread", "settled", "started"]
 
@@ -22,6 +24,8 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 
 def started(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Begin to call a function in a thread of the running loop, with the context variables of here."""
+    import asyncio  # noqa: PLC0415 - whoever has a loop has it, and who has none needn't wait for it
+
     done: Future[T] = Future()
     context = contextvars.copy_context()
 
@@ -42,6 +46,8 @@ def started(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> F
 
 async def settled(future: Future[T]) -> T:
     """Wait for what another thread does; being cancelled stops the waiting and nothing else."""
+    import asyncio  # noqa: PLC0415 - as above
+
     if not future.done():
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
