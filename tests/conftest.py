@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from s3server import S3Server, serving
 
-# Machines are loaded, and a deadline missed tells nothing about the code.
-settings.register_profile("patient", deadline=None)
+# Machines are loaded, and a deadline missed or a slow draw tells nothing about the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 

@@ -142,7 +142,7 @@ LENGTHS = [10, 10, 2000, 10, 2000, 10, 8000, 8000]
         st.tuples(st.lists(st.integers(0, KEYS - 1), max_size=12), st.integers(1, KEYS)), max_size=6
     )
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow])
 def test_those_who_stay_are_the_textbooks(name, rounds):
     clock = Clock()
 
