@@ -1,10 +1,14 @@
 """A SpillDict says which values leave memory, and sees what others do in a place that it was given."""
 
 import os
+import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from persicache import PersicacheWarning, PersiDict, SpillDict
+
+N_KEYS = 12
 
 
 def unit(budget, **options):
@@ -60,6 +64,41 @@ def test_a_hook_that_fails_keeps_the_value(tmp_path):
             c["b"] = 2
         kept.clear()
         assert dict(c) == {"a": 1}
+
+
+def test_a_hook_can_use_the_dictionary():
+    def look(key, _):
+        other = (key + 1) % N_KEYS
+        assert c.get(other, other) % N_KEYS == other
+
+    def use(seed):
+        chance = random.Random(seed)
+        for _ in range(400):
+            key = chance.randrange(N_KEYS)
+            if chance.random() < 0.5:
+                c[key] = key + N_KEYS * chance.randrange(9)
+            assert c[key] % N_KEYS == key
+
+    with unit(3, on_evict=look) as c:
+        c.update({key: key for key in range(N_KEYS)})
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(use, range(3)))
+        assert c.on_disk.n_values == N_KEYS - len(c.in_memory)
+        assert c.memory_usage == len(c.in_memory) <= 3
+
+
+@pytest.mark.parametrize("verb", ["spill", "clear", "refresh", "close"])
+def test_a_hook_that_would_wait_for_itself_is_told_so(verb, tmp_path):
+    def wait(key, _):
+        getattr(c, verb)(*[key] * (verb == "spill"))
+
+    c = unit(1, spill_to=tmp_path, on_evict=wait)
+    c["a"] = 1
+    with pytest.raises(RuntimeError, match=r"for which this was called|not in a hook"):
+        c["b"] = 2
+    assert dict(c) == {"a": 1}
+    assert c.in_memory == {"a"}
+    c.close()
 
 
 def test_refresh_shows_what_others_stored_and_removed(tmp_path):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType, TracebackType
-from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
+from typing import Any, Final, Literal, NamedTuple, Never, Self, TypeVar, get_args
 
 from persicache.errors import Shown, UncopyableValue
 from persicache.mappings.fork_lock import ForkLock, Mender
@@ -94,6 +94,9 @@ class SpillDict(MutableMapping[Any, V]):
         If an option makes no sense; if what `weigh` says of a value is no number of bytes; if the
         given place holds keys that are equal in Python, such as 1 and 1.0; and whenever the
         dictionary is used after it was closed.
+    RuntimeError
+        If a hook spills or stores the key that it is called for, or clears, refreshes or closes the
+        dictionary; all else it may do.
     UncopyableValue
         If ``on_return="copy"`` and a value can't be copied; ``pop`` hands out the value itself.
 
@@ -172,8 +175,8 @@ class SpillDict(MutableMapping[Any, V]):
         self._mender = Mender(self._repair)
         self._changed = threading.Condition(self._lock)
         self._pid = os.getpid()
-        # Keys whose copies are being read, written or removed, outside the lock, and by which thread.
-        self._busy: dict[Hashable, int] = {}
+        # Keys whose copies are being read, written or removed, outside the lock, and by whom.
+        self._busy: dict[Hashable, Holder] = {}
         self._stats = SpillStats()
         self._trimmer = _trimmer_for(self._room.nbytes)
         self._is_closed = False
@@ -883,6 +886,8 @@ class SpillDict(MutableMapping[Any, V]):
 
     def _settled_items(self) -> dict[Hashable, Item]:
         """Return the items when nobody reads or writes any."""
+        if self._mine():
+            raise RuntimeError("not in a hook of this SpillDict, which goes on with a value afterwards")
         while self._is_busy():
             self._wait()
         return self._open_items()
@@ -895,25 +900,42 @@ class SpillDict(MutableMapping[Any, V]):
         if self._is_busy(key):
             self._wait()
             return False
-        self._busy[key] = threading.get_ident()
+        self._busy[key] = Holder(threading.get_ident(), sys._getframe(1))  # noqa: SLF001 - for who calls
         return True
 
     def _is_busy(self, key: Hashable = UNSET) -> bool:
-        """Return whether another thread reads or writes the value of a key, or any."""
-        # Race: what this thread itself has taken it was interrupted at, as by Ctrl-C.
-        me = threading.get_ident()
-        for mine in [key for key, owner in self._busy.items() if owner == me]:
-            self._give_back(mine)
-        return bool(self._busy) if key is UNSET else key in self._busy
+        """Return whether another thread reads or writes the value of a key, or any that can be waited for.
+
+        Raises
+        ------
+        RuntimeError
+            If this thread itself does with this key, and has called a hook, say, that asks for it.
+        """
+        mine = self._mine()
+        if key is UNSET:
+            # Race: two who wait for each other, each on the way out and in its hook.
+            return bool(self._busy) and not mine
+        if key in mine:
+            raise RuntimeError(f"{Shown(key)!r} is just being read or written, for which this was called")
+        return key in self._busy
+
+    def _mine(self) -> list[Hashable]:
+        """Return the keys that this thread itself has taken."""
+        me, here = threading.get_ident(), sys._getframe()  # noqa: SLF001 - there is no other way
+        mine = [key for key, holder in self._busy.items() if holder.thread == me]
+        for key in mine:
+            if not self._busy[key].is_at_it(here):  # Race: it was interrupted, as by Ctrl-C
+                self._give_back(key)
+        return [key for key in mine if key in self._busy]
 
     def _wait(self) -> None:
         """Let others have the lock until they say that something has changed."""
         if self._changed.wait(PATIENCE_SECONDS):
             return
         # Race: who has taken a key may have been interrupted, and never come back.
-        frames = sys._current_frames()  # noqa: SLF001 - there is no other way
-        for key, owner in list(self._busy.items()):
-            if not _is_in_here(frames.get(owner)):
+        frames = sys._current_frames()  # noqa: SLF001 - as above
+        for key, holder in list(self._busy.items()):
+            if not holder.is_at_it(frames.get(holder.thread)):
                 self._give_back(key)
 
     def _give_back(self, key: Hashable) -> None:
@@ -938,7 +960,7 @@ class SpillDict(MutableMapping[Any, V]):
         while (key := self._room.victim(self._busy)) is not None:
             item = self._items.get(key)
             if item is not None and item.is_in_memory and not item.is_leaving:
-                self._busy[key] = threading.get_ident()
+                self._busy[key] = Holder(threading.get_ident(), sys._getframe(1))  # noqa: SLF001 - as in _begin
                 item.is_leaving = True
                 return item
         return None
@@ -1000,12 +1022,17 @@ class SpillDict(MutableMapping[Any, V]):
             self._tally.add(item)
 
 
-def _is_in_here(frame: FrameType | None) -> bool:
-    """Return whether a thread is in a method of a SpillDict, or in what one has called."""
-    here = _is_in_here.__code__.co_filename
-    while frame is not None and frame.f_code.co_filename != here:
-        frame = frame.f_back
-    return frame is not None
+class Holder(NamedTuple):
+    """Who has taken a key: a thread, in the call with this frame."""
+
+    thread: int
+    frame: FrameType
+
+    def is_at_it(self, frame: FrameType | None) -> bool:
+        """Return whether the call has not ended, of a thread that is in this frame."""
+        while frame is not None and frame is not self.frame:
+            frame = frame.f_back
+        return frame is not None
 
 
 def _trimmer_for(budget_nbytes: int) -> Trimmer:
