@@ -13,7 +13,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from persicache import StaleReference, persistent_memoize
+from persicache import PersicacheWarning, StaleReference, persistent_memoize
 
 
 @pytest.fixture
@@ -264,6 +264,17 @@ def test_large_arguments_stay_behind_only_with_a_result():
     assert ref.get() == 50_000
     assert arrived.get() == 50_000
     by_name.clear()
+
+
+def test_large_arguments_travel_where_a_result_is_damaged(tmp_path):
+    f = persistent_memoize(tmp_path, memory=None, expires="1 h")(len)
+    ref = f.ref(bytes(100_000))
+    ref.get()
+    (entry,) = tmp_path.rglob("*.pc")
+    entry.write_bytes(entry.read_bytes()[:-1])
+    arrived = copy.copy(ref)  # by what it is pickled by
+    with pytest.warns(PersicacheWarning, match="computes again"):
+        assert arrived.get() == 100_000
 
 
 SCRIPT = """
