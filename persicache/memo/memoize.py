@@ -184,6 +184,12 @@ def persistent_memoize(
     (``getattr(module, name)``, ``importlib.import_module(name)``), or has changed in the
     middle of a large array or dict of its module, is not seen: give `version`.
 
+    A function that waits for work in a thread pool whose threads are all busy with calls equal to
+    its own waits for ever, as it does without being memoized.
+
+    ``dask.delayed(f)(x)`` has a new key in dask each time, unless it is ``dask.delayed(f, pure=True)``;
+    the result is computed once all the same.
+
     Examples
     --------
     >>> @persistent_memoize("memory://doc-memoize")
