@@ -53,6 +53,22 @@ def test_what_could_not_be_written_takes_no_room(tmp_path, monkeypatch):
     assert pile.write(b"y") == 0
 
 
+def test_an_interrupt_while_the_pile_is_made_costs_nothing(monkeypatch):
+    real = Pile.__init__
+
+    def interrupted(*args):
+        real(*args)
+        raise KeyboardInterrupt
+
+    with SpillDict(available_memory=1) as c:
+        with monkeypatch.context() as patch:
+            patch.setattr(Pile, "__init__", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                c["a"] = 1
+        c["a"] = 1
+        assert c["a"] == 1
+
+
 def test_what_is_written_in_pieces_is_whole(tmp_path, monkeypatch):
     pile, pwrite = Pile(str(tmp_path / "pile")), os.pwrite
     monkeypatch.setattr("os.pwrite", lambda fd, data, offset: pwrite(fd, data[:7], offset))

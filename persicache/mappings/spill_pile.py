@@ -25,7 +25,7 @@ class Pile:
     Parameters
     ----------
     path : str
-        The file, which must not exist yet.
+        The file; what was in it before is gone.
 
     Raises
     ------
@@ -43,7 +43,8 @@ class Pile:
     """
 
     def __init__(self, path: str) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # Race: who was interrupted as he made one leaves its file.
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._fd = fd
         self._end = 0
         self._n_used = 0
