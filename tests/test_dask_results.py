@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -344,6 +345,43 @@ def test_what_writes_always_runs(tmp_path, store):
     assert written() == first
     assert target.tolist() == [1, 2, 3, 4]
     assert zarr.open_array(tmp_path / "o/z")[:].tolist() == [1, 2, 3, 4]
+
+
+AVRO = {"name": "x", "type": "record", "fields": [{"name": "v", "type": "int"}]}
+WRITERS = {
+    "avro": ("fastavro", lambda given, to: given["bag"].to_avro(f"{to}/*.avro", AVRO)),
+    "hdf": ("tables", lambda given, to: given["frame"].to_hdf(f"{to}/*.h5", "/x")),
+    "hdf5": ("h5py", lambda given, to: given["array"].to_hdf5(f"{to}/x.h5", "/x")),
+    "netcdf": ("scipy", lambda given, to: given["data"]().to_netcdf(f"{to}/x.nc", engine="scipy")),
+    "netcdf4": ("netCDF4", lambda given, to: given["data"]().to_netcdf(f"{to}/x.nc", engine="netcdf4")),
+    "npy stack": ("numpy", lambda given, to: da.to_npy_stack(to, given["array"])),
+    "orc": ("pyarrow", lambda given, to: given["frame"].to_orc(to)),
+    "sql": ("sqlalchemy", lambda given, to: given["frame"].to_sql("t", f"sqlite:///{to}/x.db")),
+    "xarray zarr": ("xarray", lambda given, to: given["data"]().to_zarr(f"{to}/z", consolidated=False)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_writer_runs_again_and_nothing_of_it_is_a_result(tmp_path, store, name):
+    package, write = WRITERS[name]
+    pytest.importorskip(package)
+    array = da.ones(4, chunks=2) + 1
+    given = {
+        "array": array,
+        "bag": db.from_sequence([{"v": 1}, {"v": 2}], npartitions=2),
+        "data": lambda: pytest.importorskip("xarray").Dataset({"x": (("i",), array)}),
+        "frame": dd.from_pandas(dask_pipelines.frame(), npartitions=2),
+    }
+    written = []
+    for _ in range(2):
+        (tmp_path / "o").mkdir()
+        with persicache_dask.ResultCache(store) as cache, dask.config.set(scheduler="sync"):
+            write(given, str(tmp_path / "o"))
+        written.append(sorted(each.name for each in (tmp_path / "o").rglob("*.*")))
+        shutil.rmtree(tmp_path / "o")
+        assert cache.stats().misses == 0
+    assert written[0]
+    assert written[0] == written[1]
 
 
 def test_what_leads_up_to_a_write_can_be_loaded(tmp_path, store, calls):

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from dask._task_spec import Alias, DataNode, GraphNode, NestedContainer, Task, TaskRef
 from dask._task_spec import Set as NodeSet
-from dask.utils import SerializableLock
+from dask.utils import SerializableLock, apply
 
 from persicache import UndigestibleValue, digest
 from persicache_dask.effects import has_effects
@@ -143,9 +143,10 @@ class Contents:
             return node.func.digest
         if node.is_coro:
             raise _CantTellError(f"{node.func!r} is a coroutine function")
-        if has_effects(node.func):
+        called = node.args[0] if node.func is apply else node.func
+        if has_effects(called):
             raise _CantTellError(
-                f"{_label(node.func)} is there for what it does, and always runs", is_trouble=False
+                f"{_label(called)} is there for what it does, and always runs", is_trouble=False
             )
         if isinstance(node, NestedContainer):
             items = [self._told(each, found) for each in node.args]

@@ -18,6 +18,7 @@ _WRITERS: Final = {
     "dask.dataframe.io.orc.arrow": {"write_partition"},
     "dask.dataframe.io.parquet.core": {"ToParquetFunctionWrapper"},
     "dask.dataframe.io.sql": {"_to_sql_chunk"},
+    "numpy": {"save"},
     "xarray.backends.writers": {"_finalize_store"},
     "xarray.backends.api": {"_finalize_store"},
 }
