@@ -1,6 +1,6 @@
 """A draft: a hidden temporary file that becomes a blob whole, or is thrown away."""
 
-# ruff: noqa: PTH105, PTH108, PTH120 - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: PTH105, PTH108 - plain os calls: a Path costs as much as the call itself
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ __all__ = [
     "HAS_NAMELESS",
     "OLD_DRAFT_SECONDS",
     "Draft",
-    "create_file",
     "draft_name",
     "is_abandoned",
 ]
@@ -221,20 +220,6 @@ def is_abandoned(name: str, *, age_seconds: float) -> bool:
         except ProcessLookupError:
             return True
     return False
-
-
-def create_file(path: str) -> None:
-    """Make an empty file with mode 0600 for others to fill, unless there is one."""
-    directory = os.path.dirname(path)
-    make_folders(directory)
-    try:
-        fd = _open_making(path, _CREATE, directory, durable=False)
-    except FileExistsError:
-        return
-    try:
-        set_mode(fd, _MODE)
-    finally:
-        os.close(fd)
 
 
 def _open_making(path: str, flags: int, directory: str, *, durable: bool) -> int:

@@ -25,7 +25,7 @@ from persicache.storage.blob import (
     Version,
 )
 from persicache.storage.contents import MAP_FROM_NBYTES
-from persicache.storage.draft import DRAFT_PREFIX, OLD_DRAFT_SECONDS, create_file, draft_name
+from persicache.storage.draft import DRAFT_PREFIX, OLD_DRAFT_SECONDS, draft_name
 from persicache.storage.failure import failure
 from persicache.storage.filesystem import (
     check_protocols,
@@ -41,6 +41,7 @@ from persicache.storage.filesystem import (
 from persicache.storage.inflight import in_flight
 from persicache.storage.loops import read_each_changed, remove_each, write_each
 from persicache.storage.names import check_expectation, check_name, check_prefix, head_version, is_component
+from persicache.storage.private_file import create_private
 from persicache.storage.process import PerProcess
 from persicache.storage.secrets import redact_url, secrets_in, secrets_in_url
 
@@ -327,7 +328,7 @@ def _head(filesystem: Any, path: str, nbytes: int) -> bytes:
 def _pipe(filesystem: Any, path: str, data: bytes) -> None:
     local = local_path(filesystem, path)
     if local is not None:
-        create_file(local)
+        create_private(local)
     try:
         filesystem.pipe_file(path, data)
     except FileNotFoundError:
