@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
-__all__ = ["Kind", "is_passing", "is_unsupported", "kind_of", "was_repeated"]
+__all__ = ["Kind", "is_out_of_range", "is_passing", "is_unsupported", "kind_of", "was_repeated"]
 
 Kind = Literal["absent", "conflict", "unchanged", "busy", "other"]
 
@@ -14,6 +14,7 @@ _ABSENT: Final = frozenset({"NoSuchKey", "404"})
 _CONFLICT: Final = frozenset({"PreconditionFailed", "412"})
 _UNCHANGED: Final = frozenset({"NotModified", "304"})
 _UNSUPPORTED: Final = frozenset({"NotImplemented", "501", "InvalidArgument", "InvalidRequest"})
+_OUT_OF_RANGE: Final = frozenset({"InvalidRange", "416"})
 _PASSING: Final = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"})
 
 
@@ -45,6 +46,11 @@ def is_passing(error: BaseException) -> bool:
     if code:
         return code in _PASSING or status >= _SERVER_ERRORS
     return any(isinstance(link, S3_RETRYABLE_ERRORS) for link in _chain(error))
+
+
+def is_out_of_range(error: BaseException) -> bool:
+    """Return whether the object has none of the bytes that were asked for."""
+    return _answer(error)[0] in _OUT_OF_RANGE
 
 
 def is_unsupported(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from persicache.errors import BackendError, BlobNotFound, VersionConflict
 from persicache.storage import s3_session
 from persicache.storage.blob import ABSENT, ANY, Blob, Buffer, Expectation, LoadedBlob, Version
 from persicache.storage.failure import failure
-from persicache.storage.s3_answer import is_passing, kind_of, was_repeated
+from persicache.storage.s3_answer import is_out_of_range, is_passing, kind_of, was_repeated
 from persicache.storage.s3_body import body_of, received
 from persicache.storage.s3_lineage import Lineages, new_write_id
 from persicache.storage.secrets import secrets_in
@@ -149,7 +149,7 @@ class Bucket:
         try:
             _, buffer = await self._received(key, Range=f"bytes=0-{nbytes - 1}")
         except Exception as error:  # noqa: BLE001 - as in get
-            if _is_out_of_range(error):  # where there are no bytes, there are no first ones
+            if is_out_of_range(error):  # where there are no bytes, there are no first ones
                 return b""
             await self.refuse(error, name=name, action="read")
         return bytes(buffer[:nbytes])
@@ -323,12 +323,3 @@ def etag_of(response: Mapping[str, Any]) -> Version:
     """Return the ETag in a response, without its quotes."""
     etag: str = response["ETag"]
     return etag.strip('"')
-
-
-def _is_out_of_range(error: BaseException | None) -> bool:
-    while error is not None:
-        answer = getattr(error, "response", None)
-        if isinstance(answer, dict) and answer.get("Error", {}).get("Code") in {"InvalidRange", "416"}:
-            return True
-        error = error.__cause__
-    return False
