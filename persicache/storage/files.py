@@ -1,6 +1,6 @@
 """The files of a directory tree, published and removed with compare-and-swap."""
 
-# ruff: noqa: PTH108 - plain os calls: a Path costs as much as the call itself
+# ruff: noqa: PTH108, PTH116 - plain os calls: a Path costs as much as the call itself
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from persicache.storage.folders import Folders, Spot
 from persicache.storage.locks import StripedLocks
 from persicache.storage.names import check_expectation, head_version
 
-__all__ = ["READ_FLAGS", "Files", "Stamp", "irregular", "stamp_of", "stamp_version", "unlink_at"]
+__all__ = [
+    "READ_FLAGS",
+    "Files",
+    "Stamp",
+    "file_identity",
+    "irregular",
+    "stamp_of",
+    "stamp_version",
+    "unlink_at",
+]
 
 #: What is planted in place of a file must neither lead elsewhere nor make the reader wait.
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -191,6 +200,15 @@ def stamp_version(stamp: Stamp) -> Version:
     """Return the version of a file that carries none in its head."""
     _, inode, changed_ns, modified_ns, nbytes = stamp
     return f"{inode:x}-{changed_ns:x}-{modified_ns:x}-{nbytes:x}"
+
+
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from one that takes its place while it is open; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def irregular() -> OSError:

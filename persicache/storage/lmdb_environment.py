@@ -1,6 +1,6 @@
 """The LMDB environments of this process, each opened once: `Environment`."""
 
-# ruff: noqa: PTH110, PTH113, PTH116, PTH118, PTH202 - plain os calls, as in folders
+# ruff: noqa: PTH110, PTH113, PTH118, PTH202 - plain os calls, as in folders
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from persicache.errors import BackendError, MissingDependency
+from persicache.storage.files import file_identity
 from persicache.storage.gate import Gate
 from persicache.storage.private_file import create_private
 from persicache.storage.table import own_copy
@@ -82,7 +83,7 @@ class Environment:
         self._writing = threading.RLock()
         self._tables: dict[bytes | None, Any] = {}  # None is for the rows that are in no table
         self._environment = self._open()
-        self.identity = _identity(path)
+        self.identity = file_identity(data_file(path))
 
     def __repr__(self) -> str:
         return f"Environment({self.path!r})"
@@ -107,7 +108,7 @@ class Environment:
     @property
     def is_lost(self) -> bool:
         """Whether its files were removed or replaced since it was opened."""
-        return self.identity != _identity(self.path)
+        return self.identity != file_identity(data_file(self.path))
 
     def table(self, key: bytes | None, *, create: bool) -> Any:
         """Return the table of this name, None if there is none and none is to be made."""
@@ -286,7 +287,7 @@ def enter(path: str, user: object, *, durable: bool, map_nbytes: int | None = No
                     _close(environment)
             elif environment.path == path:
                 _drop_inherited(environment)
-        identity = _identity(path)
+        identity = file_identity(data_file(path))
         for known in _opened:
             # Whoever has one whose files were removed since goes on with what there was.
             if known.path == path and known.identity == identity and known.pid == os.getpid():
@@ -321,14 +322,6 @@ def _drop_inherited(environment: Environment) -> None:
     # when it forked, so that there is nothing of its own to be undone.
     environment._environment.close()  # noqa: SLF001 - a part of the same module
     _opened.remove(environment)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(data_file(path))
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _nbytes_in(path: str) -> int:

@@ -18,7 +18,7 @@ from persicache.errors import BackendError, ConditionsUnsupported, ReadOnlyPlace
 from persicache.storage.blob import ANY, Expectation, Version
 from persicache.storage.contents import MAP_FROM_NBYTES
 from persicache.storage.failure import failure, full_disk
-from persicache.storage.files import irregular
+from persicache.storage.files import file_identity, irregular
 from persicache.storage.lock_file import LockFile
 from persicache.storage.private_file import create_private, is_private_file
 from persicache.storage.sqlite_layout import ENTRIES, SqliteLayout
@@ -270,7 +270,7 @@ class SqliteTable:
                 with self._alone(create=create):
                     # Whoever writes to a file that was removed or replaced writes to nobody, and
                     # must then read what is there now.
-                    found = _identity(self._path)
+                    found = file_identity(self._path)
                     for session in (self._reads, self._writes):
                         if session.identity != found:
                             session.has_table = False
@@ -296,7 +296,7 @@ class SqliteTable:
         """Return the connection, None if there is no table and none is to be made."""
         if session.has_table:
             return session.connection
-        if session.connection is not None and session.identity != _identity(self._path):
+        if session.connection is not None and session.identity != file_identity(self._path):
             lost, session.connection = session.connection, None
             lost.close()
         if session.connection is None:
@@ -308,7 +308,7 @@ class SqliteTable:
             except FileNotFoundError:
                 return None
             # Before it is opened: if it is replaced in between, it is opened again.
-            session.identity = _identity(self._path)
+            session.identity = file_identity(self._path)
             session.connection = self._connect()
         session.has_table = self._finds_table(session.connection)
         if create and not session.has_table:
@@ -403,11 +403,3 @@ def _turn_on_wal(connection: Connection) -> None:
             time.sleep(0.01)
         else:
             return
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
