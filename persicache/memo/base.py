@@ -73,7 +73,7 @@ class Memoized(Generic[P, R]):
 
     #: The verbs that take a call's arguments.
     CALLS: ClassVar[frozenset[str]] = frozenset(
-        {"contains", "explain", "forget", "lookup", "ref", "refresh"}
+        {"contains", "cost_seconds", "explain", "forget", "lookup", "ref", "refresh"}
     )
 
     def __init__(
@@ -175,6 +175,19 @@ class Memoized(Generic[P, R]):
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Return whether this call has a stored result that is fresh, without loading it if it can."""
         return self.has(self._where(args, kwargs))
+
+    def cost_seconds(self, /, *args: P.args, **kwargs: P.kwargs) -> float:
+        """Return what it took to compute the stored result of this call, in seconds; NaN if unknown.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        try:
+            return self._entries.peek(self._where(args, kwargs)).cost_seconds
+        except BlobNotFound:
+            raise KeyError(f"{self._label} has no stored result for this call") from None
 
     def has(self, where: KeyName) -> bool:
         """Return whether a result is stored, and fresh."""
