@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import mmap
@@ -896,6 +897,25 @@ def test_a_listing_tells_of_what_waits_and_writes_nothing(url):
         assert {info.name: info.nbytes for info in storage.scan()} == {"b": 5, "c": 5}
         assert names(storage, "d/") == []
         assert names(other) == ["a", "b"]
+
+
+def test_notes_that_cant_be_tidied_fail_no_write(tmp_path, monkeypatch):
+    # It is made by then.
+    monkeypatch.setattr("persicache.storage.json_journal._MOST_STALE", 2)
+    url = url_of("jsondoc", tmp_path)
+    refused = []
+
+    def full(fd, nbytes):
+        refused.append(nbytes)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with opened(url) as storage, opened(url) as other:
+        monkeypatch.setattr(os, "ftruncate", full)
+        for turn in range(9):
+            version = storage.write("a", [b"%d" % turn])
+            assert other.version("a") == version
+            assert content(other, "a") == b"%d" % turn
+    assert refused
 
 
 def test_a_write_in_the_middle_of_a_flush_is_refused(url, monkeypatch):

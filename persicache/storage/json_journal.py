@@ -94,7 +94,10 @@ class Journal:
 
     def tidy(self, fd: int, notes: dict[str, Note]) -> None:
         """Forget all but `notes` if there is much else; whoever calls holds the lock alone."""
-        if self._count > 2 * len(notes) + _MOST_STALE:
+        if self._count <= 2 * len(notes) + _MOST_STALE:
+            return
+        # The document is written by then, and nothing is lost with the notes: it must not seem to fail.
+        with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
             self._count = 0
             self.add(fd, notes.items())
