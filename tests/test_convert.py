@@ -590,6 +590,18 @@ def test_compressed_results_of_others_run_no_code(tmp_path, compress):
     same(dict(persicache.open(tmp_path / "new").items()), {("module", "function", "plain"): {"a": ARRAY}})
 
 
+@pytest.mark.parametrize("name", ["cache.db", "data.mdb"])
+def test_a_database_that_is_no_file_is_told_and_not_waited_for(tmp_path, name):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / name).symlink_to("nowhere")
+    with pytest.raises(persicache.BackendError, match=rf"{name}.*No such file"):
+        persicache.convert(tmp_path / "old", tmp_path / "new")
+    (tmp_path / "old" / name).unlink()
+    os.mkfifo(tmp_path / "old" / name)
+    with pytest.raises(persicache.BackendError, match=rf"{name}.*it is no file"):
+        persicache.convert(tmp_path / "old", tmp_path / "new")
+
+
 @pytest.mark.parametrize("allow_pickle", [True, False])
 def test_a_missing_decompressor_is_no_damage(tmp_path, monkeypatch, allow_pickle):
     (folder := tmp_path / "old" / "module" / "function" / "result").mkdir(parents=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
@@ -58,6 +59,7 @@ def sqlite_snapshot(path: str) -> Iterator[RunSql]:
     ...     run("SELECT n FROM t")
     [(7,)]
     """
+    _check_file(path)
     before = _stamps(path)
     with contextlib.ExitStack() as stack:
         library = sqlite_library()
@@ -69,17 +71,30 @@ def sqlite_snapshot(path: str) -> Iterator[RunSql]:
         stack.callback(connection.close)
 
         def run(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+            rows: list[tuple[Any, ...]] = []
+            trouble: Exception | None = None
             try:
-                rows: list[tuple[Any, ...]] = connection.run(sql, values)
+                rows = connection.run(sql, values)
             except (library.error, UnicodeDecodeError) as error:
-                raise BackendError(place=path, action="read it", cause=error) from error
-            if (
-                len(before) == 1 and _stamps(path) != before
-            ):  # then they can be of several states, or of none
-                raise BackendError(place=path, action="read it as it was", cause=_CHANGES)
+                trouble = error
+            # Then rows can be of several states, or of none; and the file can seem to be damaged.
+            if len(before) == 1 and _stamps(path) != before:
+                raise BackendError(place=path, action="read it as it was", cause=_CHANGES) from trouble
+            if trouble is not None:
+                raise BackendError(place=path, action="read it", cause=trouble) from trouble
             return rows
 
         yield run
+
+
+def _check_file(path: str) -> None:
+    """Raise BackendError if there is no file to be read: to open a pipe is to wait for a writer."""
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        raise BackendError(place=path, action="read it", cause=error) from error
+    if not is_file:
+        raise BackendError(place=path, action="read it", cause="it is no file")
 
 
 def _stamps(path: str) -> dict[str, tuple[int, int]]:
@@ -123,6 +138,7 @@ def lmdb_snapshot(path: str) -> Iterator[LmdbRow]:
     """
     lmdb = library()
     file = data_file(path)
+    _check_file(file)
     options = {"subdir": os.path.isdir(path), "readonly": True, "lock": False}  # noqa: PTH112 - as above
     try:
         with lmdb.open(
