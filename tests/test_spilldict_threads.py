@@ -455,14 +455,15 @@ def is_interrupted(work, moment):
 
 
 INTERRUPTED = {
-    "read": lambda c: c["on disk"],
-    "too large": lambda c: c.update({"kept": 9}),
-    "pop": lambda c: c.pop("on disk"),
+    "read": (None, lambda c: c["on disk"]),
+    "too large": (None, lambda c: c.update({"kept": 9})),
+    "pop": (None, lambda c: c.pop("on disk")),
+    "pop from a given place": (dict, lambda c: c.pop("on disk")),
 }
 
 
-@pytest.mark.parametrize("work", INTERRUPTED.values(), ids=INTERRUPTED)
-def test_no_interrupt_leaves_anything_taken(monkeypatch, work):
+@pytest.mark.parametrize(("place", "work"), INTERRUPTED.values(), ids=INTERRUPTED)
+def test_no_interrupt_leaves_anything_taken(monkeypatch, place, work):
     monkeypatch.setattr(spilldict, "PATIENCE_SECONDS", 0.001)
 
     def go_on(c, seen):
@@ -477,7 +478,8 @@ def test_no_interrupt_leaves_anything_taken(monkeypatch, work):
     before = {"on disk": 1, "used": 1, "kept": 1}
     seen = []
     for moment in range(1, 1000):
-        with SpillDict(before, available_memory=2, weigh=abs) as c:
+        spill_to = place and place()
+        with SpillDict(before, available_memory=2, weigh=abs, spill_to=spill_to) as c:
             was_interrupted = is_interrupted(lambda: work(c), moment)
             # A daemon, so that a test that fails ends.
             other = threading.Thread(target=go_on, args=(c, seen), daemon=True)

@@ -717,13 +717,24 @@ class SpillDict(MutableMapping[Any, V]):
                     value, is_its = self._read(key, item)
                     if not is_its:
                         continue
-                # In a given place the copy goes first: if it can't be removed, the key is still there.
-                if item.copy is not None and not self._place.is_private:
-                    self._place.remove(item.copy)
-                with self._lock, self._mender:
-                    if self._items.get(key) is not item:  # Race: replaced since, so that this came first
-                        return value
-                    orphan = self._drop(item)
+                try:
+                    # In a given place the copy goes first: if it can't be removed, the key is still there.
+                    if item.copy is not None and not self._place.is_private:
+                        self._place.remove(item.copy)
+                    with self._lock, self._mender:
+                        if (
+                            self._items.get(key) is not item
+                        ):  # Race: replaced since, so that this came first
+                            return value
+                        orphan = self._drop(item)
+                except Exception:
+                    raise
+                except BaseException:
+                    # Race: the copy may be gone, and a key that has none can't be read any more.
+                    with self._lock, self._mender:
+                        if self._items.get(key) is item:
+                            self._drop(item)
+                    raise
             break
         self._discard(key, orphan)
         return value
@@ -921,7 +932,8 @@ class SpillDict(MutableMapping[Any, V]):
 
     def _mine(self) -> list[Hashable]:
         """Return the keys that this thread itself has taken."""
-        me, here = threading.get_ident(), sys._getframe()  # noqa: SLF001 - there is no other way
+        # The caller's: one that named itself would keep what its callers hold until it is collected.
+        me, here = threading.get_ident(), sys._getframe(1)  # noqa: SLF001 - there is no other way
         mine = [key for key, holder in self._busy.items() if holder.thread == me]
         for key in mine:
             if not self._busy[key].is_at_it(here):  # Race: it was interrupted, as by Ctrl-C
