@@ -13,6 +13,7 @@ import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import ANY
 
 import dask
 import dask.array as da
@@ -110,7 +111,7 @@ def test_a_scheduler_may_be_named(store, scheduler, calls):
             stack.enter_context(dask.config.set(pool=pool))
         assert computed(bag, store, scheduler)[0] == [0, 2]
         calls()
-        assert computed(bag, store, scheduler) == ([0, 2], (2, 0, 0, 0))
+        assert computed(bag, store, scheduler) == ([0, 2], (2, 0, 0, 0, ANY))
     assert calls() == []
 
 
@@ -494,7 +495,7 @@ def test_a_damaged_entry_is_computed_again(store):
     entries(store)[0].write_bytes(data)
     with pytest.warns(PersicacheWarning, match="computes again"):
         assert computed(array, store)[0].tolist() == [1, 2, 3, 4]
-    assert computed(array, store) == (pytest.approx([1, 2, 3, 4]), (2, 0, 0, 0))
+    assert computed(array, store) == (pytest.approx([1, 2, 3, 4]), (2, 0, 0, 0, ANY))
 
 
 def test_what_is_removed_before_it_is_loaded_is_computed(store):
@@ -597,6 +598,31 @@ def test_options_that_make_no_sense_are_refused(store):
 # What is told
 
 
+def costs(cache):
+    return [each.cost_seconds for each in cache.entries()]
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_the_seconds_are_told_that_loading_saved(store):
+    naps = [dask.delayed(nap)(seconds) for seconds in [0.01, 0.02, 0.04]]
+    saved = []
+    for _ in range(2):
+        with persicache_dask.ResultCache(store) as cache:
+            dask.compute(*naps, scheduler="sync")
+        saved.append(cache.stats().seconds_saved)
+    assert saved[0] == 0
+    assert saved[1] >= 0.07
+    assert cache.stats().seconds_saved == saved[1] == pytest.approx(sum(costs(cache)))
+    with persicache_dask.ResultCache(store) as cache:
+        dask.compute(*naps, scheduler="sync")
+        cache.clear()  # and nobody can tell any more
+    assert (cache.stats().hits, cache.stats().seconds_saved) == (3, 0)
+
+
 def test_explain_tells_what_is_stored_and_what_never_is(store, tmp_path):
     (tmp_path / "x.txt").write_text("one")
     kept = dask.delayed(Path.read_text)(tmp_path / "x.txt")
@@ -610,7 +636,7 @@ def test_explain_tells_what_is_stored_and_what_never_is(store, tmp_path):
     told = cache.explain(dask.delayed(id)(object()))
     (reason,) = told.unkeyed.values()
     assert "bare object()" in reason
-    assert cache.stats() == (0, 0, 0, 0)
+    assert cache.stats() == (0, 0, 0, 0, 0)
 
 
 def test_without_dask_the_first_use_names_the_extra(monkeypatch):

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -36,8 +35,6 @@ _GLUE: Final = {
 _MOST_TASKS: Final = 100
 _MOST_TASKS_MORE: Final = 10_000
 _MOST_BYTES: Final = 1_000_000
-#: How many entries are asked for at once.
-_AT_ONCE: Final = 16
 
 
 @dataclass(slots=True)
@@ -321,17 +318,8 @@ def _module(node: GraphNode) -> str:
 
 def _stored(place: Place, digests: Collection[bytes]) -> set[bytes]:
     """Return which results there are."""
-    has = place.results.contains
     try:
-        if len(digests) < _AT_ONCE or not place.is_far:
-            return {each for each in digests if has(each, None)}
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            order = list(digests)
-            return {
-                each
-                for each, is_there in zip(order, pool.map(lambda d: has(d, None), order), strict=True)
-                if is_there
-            }
+        return place.stored(digests)
     except BackendError as error:
         warnings.warn(f"nothing is loaded, because {error}", PersicacheWarning, stacklevel=2)
         return set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -48,12 +48,15 @@ class ResultStats(NamedTuple):
         says why.
     tasks_skipped : int
         Tasks that didn't run.
+    seconds_saved : float
+        What computing the results that were loaded had taken, as far as their entries still say.
     """
 
     hits: int = 0
     misses: int = 0
     unkeyed: int = 0
     tasks_skipped: int = 0
+    seconds_saved: float = 0.0
 
 
 class ResultCache:
@@ -126,13 +129,17 @@ class ResultCache:
         self._salt = version
         self._known: dict[Key, bytes] = {}
         self._counts: Counter[str] = Counter()
+        # Whose entries were not asked yet what the results cost: nobody who computes waits for that.
+        self._unasked: deque[bytes] = deque(maxlen=_MOST_KNOWN)
+        self._seconds_saved = 0.0
         self._lock = threading.Lock()
         self._told: set[str] = set()
         self._registered: list[Registration | None] = []
 
     def __repr__(self) -> str:
-        stats = self.stats()
-        return f"<ResultCache in {self._place.results.url!r}: {stats.hits} hits, {stats.misses} misses>"
+        with self._lock:
+            hits, misses = self._counts["hits"], self._counts["misses"]
+        return f"<ResultCache in {self._place.results.url!r}: {hits} hits, {misses} misses>"
 
     def __enter__(self) -> Self:
         self.register()
@@ -157,9 +164,14 @@ class ResultCache:
             registration.end()
 
     def stats(self) -> ResultStats:
-        """Return what happened since this object was made."""
+        """Return what happened since this object was made; entries are asked what they saved."""
         with self._lock:
-            return ResultStats(**self._counts)
+            unasked = list(self._unasked)
+            self._unasked.clear()
+        seconds = self._place.seconds(unasked)
+        with self._lock:
+            self._seconds_saved += seconds
+            return ResultStats(**self._counts, seconds_saved=self._seconds_saved)
 
     def explain(self, collection: Any) -> ResultExplanation:
         """Tell what of a collection is stored, what isn't, and what can't be, and why.
@@ -272,6 +284,7 @@ class ResultCache:
                 unkeyed=len(plan.unkeyed),
                 tasks_skipped=plan.tasks_skipped,
             )
+            self._unasked.extend(plan.hits.values())
             # Futures are called as the tasks that they are of.
             self._known |= plan.contents
             while len(self._known) > _MOST_KNOWN:

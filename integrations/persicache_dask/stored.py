@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 import uuid
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 from dask._task_spec import GraphNode
 from dask.local import get_sync
 
-from persicache import MemoizedFunction, StaleReference, nbytes, persistent_memoize
+from persicache import MemoizedFunction, PersicacheError, StaleReference, nbytes, persistent_memoize
 
 __all__ = ["Keeping", "Loading", "Place", "load_seconds"]
+
+T = TypeVar("T")
 
 #: What it takes to read a result back: before the first byte, and for each; of files on this
 #: machine, which are mapped, and of what is far away.
 _NEAR: Final = (20e-6, 1 / 5e9)
 _FAR: Final = (30e-3, 1 / 100e6)
+#: How many entries are asked for at once.
+_AT_ONCE: Final = 16
 _NEAR_PROTOCOLS: Final = frozenset({"file", "local", "memory", "sqlite", "lmdb", "jsondoc"})
 
 
@@ -81,14 +87,35 @@ class Place:
         return functools.partial(Place, token=self._token), (self.url, self._options)
 
     @property
-    def is_far(self) -> bool:
-        """Whether each look into it is a request to another machine."""
-        return _is_far(self.url)
-
-    @property
     def results(self) -> MemoizedFunction[..., Any]:
         """What stores and loads the results."""
         return _opened(self)
+
+    def stored(self, digests: Collection[bytes]) -> set[bytes]:
+        """Return which results there are."""
+        return {each for each, found in zip(digests, self._each(self._has, digests), strict=True) if found}
+
+    def seconds(self, digests: Collection[bytes]) -> float:
+        """Return what computing results had taken, of those that there still are."""
+        return sum(self._each(self._seconds, digests))
+
+    def _has(self, digest: bytes) -> bool:
+        found: bool = self.results.contains(digest, None)
+        return found
+
+    def _seconds(self, digest: bytes) -> float:
+        try:
+            seconds: float = self.results.cost_seconds(digest, None)
+        except (KeyError, PersicacheError):  # of a place, or an entry, that says nothing now
+            return 0.0
+        return 0.0 if math.isnan(seconds) else seconds
+
+    def _each(self, ask: Callable[[bytes], T], digests: Collection[bytes]) -> list[T]:
+        """Ask of many results at once, if each is a request to another machine."""
+        if len(digests) < _AT_ONCE or not _is_far(self.url):
+            return list(map(ask, digests))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(ask, digests))
 
     def open(self) -> MemoizedFunction[..., Any]:
         """Return what `results` is to be."""
