@@ -547,6 +547,10 @@ def test_databases_that_are_damaged_or_of_others_are_told(tmp_path):
     (tmp_path / "old.db").write_bytes(data[: len(data) // 2])
     with pytest.raises(persicache.BackendError, match=r"old\.db.*malformed"):
         persicache.convert(tmp_path / "old.db", tmp_path / "new")
+    make_stones(tmp_path / "stones")
+    os.truncate(tmp_path / "stones" / "data.mdb", 2 * 4096)
+    with pytest.raises(persicache.BackendError, match="cut short"):  # to read on would kill the process
+        persicache.convert(tmp_path / "stones", tmp_path / "new")
     (tmp_path / "cache").mkdir()
     with contextlib.closing(sqlite3.connect(tmp_path / "cache" / "cache.db")) as connection:
         connection.execute("CREATE TABLE other (n)")

@@ -145,6 +145,11 @@ def lmdb_snapshot(path: str) -> Iterator[LmdbRow]:
             path, map_size=max(os.path.getsize(file), 1), max_dbs=_MOST_TABLES, **options
         ) as environment:
             begun = environment.info()["last_txnid"]
+            # To read what lies behind the end of the file would kill the process (SIGBUS).
+            nbytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+            if os.path.getsize(file) < nbytes:
+                cause = f"the file is cut short, {nbytes} bytes belong to it"
+                raise BackendError(place=path, action="read the environment", cause=cause)
             main = environment.open_db(None)
             named: list[bytes] = []
             for key, value in _rows(environment, main, path, begun):
