@@ -116,6 +116,21 @@ def test_the_server_is_probed_once(storage, s3, asked):
     other.close()
 
 
+def test_another_server_that_the_environment_names_is_probed_by_itself(s3, monkeypatch):
+    options = {name: value for name, value in s3.storage_options.items() if name != "endpoint_url"}
+    endpoint = s3.server.endpoint
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    exact = open_storage(s3.url, storage_options=options)
+    assert exact.can_compare_and_swap
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.replace("127.0.0.1", "localhost"))
+    s3.server.fault("ignore-conditions", times=-1)
+    other = open_storage(s3.url, storage_options=options)
+    assert not other.can_compare_and_swap
+    assert exact.can_compare_and_swap
+    exact.close()
+    other.close()
+
+
 def test_a_server_that_ignores_conditions_is_refused(storage, s3):
     storage.write("a", [b"old"])
     s3.server.fault("ignore-conditions", times=-1)

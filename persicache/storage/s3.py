@@ -33,9 +33,9 @@ _URL: Final = re.compile(
 _MOST_KEY_NBYTES: Final = 1024
 _MOST_REMOVED: Final = 1000
 
-# What each server was found to heed, by endpoint and bucket: five requests, not to be
-# repeated by every dictionary that a program opens in the same bucket.
-_probed: dict[tuple[str, str], Conditions] = {}
+# What each server was found to heed, by its buckets: five requests, not to be repeated by every
+# dictionary that a program opens in the same one.
+_probed: dict[str, Conditions] = {}
 
 
 class S3Storage:
@@ -260,21 +260,15 @@ class S3Storage:
                 return
 
     def _conditions(self) -> Conditions:
-        server = (_endpoint(self._options), self._bucket)
-        if server not in _probed:
-            client = self._client.get()
+        client = self._client.get()
+        if client.identity not in _probed:
             try:
-                _probed[server] = client.run(probe, client, self._prefix)
+                _probed[client.identity] = client.run(probe, client, self._prefix)
             except BackendError as error:
                 action = "write the object that tells whether conditions are heeded"
                 trouble = failure(error.__cause__ or error, place=self.url, action=action)
                 raise trouble from trouble.__cause__
-        return _probed[server]
-
-
-def _endpoint(options: Mapping[str, Any]) -> str:
-    inner = options.get("client_kwargs") or {}
-    return str(options.get("endpoint_url") or inner.get("endpoint_url") or "")
+        return _probed[client.identity]
 
 
 def _rebuild(url: str, options: Mapping[str, Any]) -> S3Storage:

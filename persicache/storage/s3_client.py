@@ -13,6 +13,7 @@ from persicache.errors import BackendError, BlobNotFound, VersionConflict
 from persicache.storage import s3_session
 from persicache.storage.blob import ABSENT, ANY, Blob, Buffer, Expectation, LoadedBlob, Version
 from persicache.storage.failure import failure
+from persicache.storage.identity import place_identity
 from persicache.storage.s3_answer import is_out_of_range, is_passing, kind_of, was_repeated
 from persicache.storage.s3_body import body_of, received
 from persicache.storage.s3_lineage import Lineages, new_write_id
@@ -44,9 +45,15 @@ class Bucket:
         The URL that errors show.
     options : mapping
         What the s3fs filesystem is made with.
+
+    Attributes
+    ----------
+    identity : str
+        What tells it from a bucket of the same name on another server.
     """
 
     def __init__(self, name: str, *, place: str, options: Mapping[str, Any]) -> None:
+        self.identity = place_identity(f"s3://{name}", options)
         self._name = name
         self._place = place
         self._secrets = secrets_in(options)
