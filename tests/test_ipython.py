@@ -291,11 +291,10 @@ def test_a_cell_that_notices_an_unbound_name_depends_on_it(notebook):
 def test_what_a_cell_changes_in_place_is_kept_too(notebook, tmp_path):
     setup = "import pandas as pd\ndf = pd.DataFrame({'a': [1, 2]})"
     cell = "%%persist\ndf['b'] = df['a'] * 2\nrows = len(df)"
-    notebook.run(setup)
-    assert computed(notebook.run(cell)) == "df, rows"
-    notebook.run(setup)
-    assert restored(notebook.run(cell)) == "df, rows"
-    assert notebook.run("print(df['b'].tolist())") == "[2, 4]\n"
+    for said in (computed, restored):
+        notebook.run(setup)
+        assert said(notebook.run(cell)) == "df, rows"
+        assert notebook.run("print(df['b'].tolist())") == "[2, 4]\n"
     notebook.run(setup)
     assert notebook.run(cell.replace("%%persist", "%%persist rows")) == (
         "nothing is kept: it changes df in place: keep that too, or change a copy\n"
@@ -341,11 +340,10 @@ def test_tables_that_have_columns_in_common_are_not_in_each_others_way(notebook)
 
 def test_variables_that_are_one_object_stay_one(notebook):
     cell = "%%persist\na = [1]\nb = a\nc = base\nd = [2]"
-    notebook.run("base = [0]")
-    assert computed(notebook.run(cell)) == "a, b, c, d"
-    notebook.run("base = [0]")
-    assert restored(notebook.run(cell)) == "a, b, c, d"
-    assert notebook.run("print(a is b, c is base, a is d, a, d)") == "True True False [1] [2]\n"
+    for said in (computed, restored):
+        notebook.run("base = [0]")
+        assert said(notebook.run(cell)) == "a, b, c, d"
+        assert notebook.run("print(a is b, c is base, a is d, a, d)") == "True True False [1] [2]\n"
 
 
 def test_what_a_cell_deletes_is_gone(notebook):

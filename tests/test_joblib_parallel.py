@@ -60,12 +60,17 @@ def parallel(request, log):
     return run
 
 
-@pytest.mark.parametrize("where", ["directory", "s3"])
-def test_a_memory_works_in_workers(parallel, log, where, tmp_path, request):
-    location, options = tmp_path, {}
-    if where == "s3":
-        s3 = request.getfixturevalue("s3")
-        location, options = s3.url, {"storage_options": s3.storage_options}
+@pytest.fixture(params=["directory", "s3"])
+def place(request, tmp_path):
+    """Return a place for results, and the options that it takes."""
+    if request.param == "directory":
+        return tmp_path, {}
+    s3 = request.getfixturevalue("s3")
+    return s3.url, {"storage_options": s3.storage_options}
+
+
+def test_a_memory_works_in_workers(parallel, log, place):
+    location, options = place
     memory = joblib.Memory(location, backend="persicache", verbose=0, backend_options=options)
     square, total = memory.cache(joblib_workers.square), memory.cache(joblib_workers.total)
     array = np.ones(300_000)  # large enough for joblib to hand it over in a file
@@ -84,12 +89,8 @@ def test_workers_return_references(parallel, log, tmp_path):
     assert max(len(pickle.dumps(each)) for each in shelved) < 3000
 
 
-@pytest.mark.parametrize("place", ["directory", "s3"])
-def test_equal_calls_at_once_are_computed_once(parallel, log, place, tmp_path, request):
-    store, options = tmp_path, {}
-    if place == "s3":
-        s3 = request.getfixturevalue("s3")
-        store, options = s3.url, {"storage_options": s3.storage_options}
+def test_equal_calls_at_once_are_computed_once(parallel, log, place):
+    store, options = place
     f = persistent_memoize(store, memory=None, **options)(joblib_workers.square)
     calls = [joblib.delayed(f)(x) for x in (1, 2, 1, 1, 2, 1)]
     assert parallel(calls) == [1, 4, 1, 1, 4, 1]
