@@ -222,4 +222,6 @@ def serving():
     finally:
         ours.close()
         process.join(10)
+        process.kill()  # a fork that is left may hold the pipe open
+        process.join()
         process.close()
