@@ -223,6 +223,17 @@ def n_copies(c):
     return len(c._place._directory)
 
 
+def fly(c, monkeypatch, beside, verb):
+    """Set "k" and "l", and begin to write or read "k"; return the gate that it waits at, and its future."""
+    c.update({"k": "value", "l": 1})
+    if verb == "read":
+        c.spill("k")
+    gate = Gate(monkeypatch, verb)
+    flying = beside(c.spill if verb == "write" else c.__getitem__, "k")
+    gate.wait()
+    return gate, flying
+
+
 @pytest.mark.parametrize("verb", ["set", "delete", "pop"])
 def test_who_comes_while_a_value_is_read_wins(monkeypatch, beside, verb):
     with unit(4) as c:
@@ -269,12 +280,7 @@ def test_several_who_want_one_value_read_it_once(monkeypatch, beside):
 @pytest.mark.parametrize("in_flight", ["write", "read"])
 def test_all_goes_when_what_is_in_flight_has_arrived(monkeypatch, beside, verb, in_flight):
     with unit(4) as c:
-        c.update({"k": "value", "l": 1})
-        if in_flight == "read":
-            c.spill("k")
-        gate = Gate(monkeypatch, in_flight)
-        flying = beside(c.spill if in_flight == "write" else c.__getitem__, "k")
-        gate.wait()
+        gate, flying = fly(c, monkeypatch, beside, in_flight)
         done = beside(getattr(c, verb))
         assert not done.done()
         gate.open()
@@ -406,12 +412,7 @@ def test_four_threads_write_each_value_once(tmp_path, policy):
 @pytest.mark.parametrize("in_flight", ["write", "read"])
 def test_a_child_forked_in_the_middle_has_everything(monkeypatch, beside, in_flight):
     with unit(4) as c:
-        c.update({"k": "value", "l": 1})
-        if in_flight == "read":
-            c.spill("k")
-        gate = Gate(monkeypatch, in_flight)
-        flying = beside(c.spill if in_flight == "write" else c.__getitem__, "k")
-        gate.wait()
+        gate, flying = fly(c, monkeypatch, beside, in_flight)
         pid = os.fork()
         if not pid:
             code = 1
