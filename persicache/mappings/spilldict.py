@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType, TracebackType
-from typing import Any, Final, Literal, NamedTuple, Never, Self, TypeVar, get_args
+from types import TracebackType
+from typing import Any, Final, Literal, Never, Self, TypeVar, get_args
 
 from persicache.errors import Shown, UncopyableValue
 from persicache.mappings.fork_lock import ForkLock, Mender
@@ -20,6 +20,7 @@ from persicache.mappings.html import shown, summary
 from persicache.mappings.persidict import PersiDict
 from persicache.mappings.progress import ProgressOption
 from persicache.mappings.progress import progress as show_progress
+from persicache.mappings.spill_holder import Holder
 from persicache.mappings.spill_item import NOWHERE, Item
 from persicache.mappings.spill_options import (
     check_function,
@@ -911,7 +912,7 @@ class SpillDict(MutableMapping[Any, V]):
         if self._is_busy(key):
             self._wait()
             return False
-        self._busy[key] = Holder(threading.get_ident(), sys._getframe(1))  # noqa: SLF001 - for who calls
+        self._busy[key] = Holder.above(threading.get_ident())
         return True
 
     def _is_busy(self, key: Hashable = UNSET) -> bool:
@@ -972,7 +973,7 @@ class SpillDict(MutableMapping[Any, V]):
         while (key := self._room.victim(self._busy)) is not None:
             item = self._items.get(key)
             if item is not None and item.is_in_memory and not item.is_leaving:
-                self._busy[key] = Holder(threading.get_ident(), sys._getframe(1))  # noqa: SLF001 - as in _begin
+                self._busy[key] = Holder.above(threading.get_ident())
                 item.is_leaving = True
                 return item
         return None
@@ -1032,19 +1033,6 @@ class SpillDict(MutableMapping[Any, V]):
         for item in self._items.values():
             self._room.enter(item)
             self._tally.add(item)
-
-
-class Holder(NamedTuple):
-    """Who has taken a key: a thread, in the call with this frame."""
-
-    thread: int
-    frame: FrameType
-
-    def is_at_it(self, frame: FrameType | None) -> bool:
-        """Return whether the call has not ended, of a thread that is in this frame."""
-        while frame is not None and frame is not self.frame:
-            frame = frame.f_back
-        return frame is not None
 
 
 def _trimmer_for(budget_nbytes: int) -> Trimmer:
