@@ -569,6 +569,22 @@ def test_a_log_that_others_could_have_written_is_a_part_of_a_database(tmp_path):
             persicache.convert(tmp_path / "cache", tmp_path / "new")
 
 
+def test_nonsense_in_one_place_hides_no_other(tmp_path):
+    (tmp_path / "old.json").write_text(json.dumps({"deep": "[" * 100_000, "b": "2"}))
+    with pytest.raises(persicache.CorruptEntry, match="'deep'"):
+        persicache.convert(tmp_path / "old.json", tmp_path / "new")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="neither a JSON object of texts"):
+        persicache.convert(tmp_path / "deep.json", tmp_path / "new")
+    diskcache.Cache(str(tmp_path / "cache")).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "cache" / "cache.db")) as connection:
+        insert = "INSERT INTO Cache (key, raw, mode, value, size) VALUES (?, 1, 1, 'x', ?)"
+        connection.executemany(insert, [("c", None), ("d", "long")])
+        connection.commit()
+    assert persicache.convert(tmp_path / "cache", tmp_path / "new") == ("diskcache", 2, 0)
+    assert dict(persicache.open(tmp_path / "new").items()) == {"b": 2, "c": "x", "d": "x"}
+
+
 def test_which_directories_are_joblibs(tmp_path):
     make_joblib(tmp_path / "old")
     result = next((tmp_path / "old").rglob("output.pkl")).parent

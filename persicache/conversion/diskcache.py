@@ -27,7 +27,7 @@ RAW: Final = 1
 MODES: Final = {2: "bytes", 3: "text", 4: "pickle"}
 PAGE: Final = 500
 
-_COLUMNS: Final = "rowid, key, raw, mode, filename, value, size"
+_COLUMNS: Final = "rowid, key, raw, mode, filename, value, CAST(ifnull(size, 0) AS INTEGER)"
 _LIVE: Final = "expire_time IS NULL OR expire_time > ?"
 
 

@@ -23,7 +23,7 @@ def json_records(path: str) -> Records | None:
     """Return what a JSON document holds; None if it isn't an object of texts that are JSON."""
     try:
         texts = json.loads(bytes(read_file(path).buffer) or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # of what is nested too deeply
         return None
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         return None
@@ -79,7 +79,7 @@ def _quoted(name: str) -> str:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # of what is nested too deeply
         return False
     return True
 
