@@ -523,6 +523,16 @@ def test_what_is_removed_before_it_is_loaded_is_computed(store):
         kept.compute(scheduler="sync")
 
 
+def test_many_small_tasks_are_not_much_data_to_send_along(store, monkeypatch):
+    monkeypatch.setattr("persicache_dask.plan._MOST_BYTES", 1000)
+    total = (da.ones(100, chunks=2) + 1).sum(split_every=4)
+    computed(total, store)
+    kept = persicache_dask.cached(total, store)
+    for each in entries(store):
+        each.unlink()
+    assert kept.compute(scheduler="sync") == 200
+
+
 @pytest.mark.parametrize("method", ["tasks", "disk"])
 def test_a_shuffle_that_is_removed_before_it_is_loaded_is_computed(store, method):
     frame = dask_pipelines.frame(rows=300)

@@ -35,6 +35,8 @@ _GLUE: Final = {
 _MOST_TASKS: Final = 100
 _MOST_TASKS_MORE: Final = 10_000
 _MOST_BYTES: Final = 1_000_000
+#: What a task holds beside data: shapes, names, slices.
+_TASK_BYTES: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -220,7 +222,7 @@ def _leading_to(graph: Graph, wanted: Key, most_tasks: int) -> tuple[Graph, Key]
         if node is None or _is_p2p(node):
             return None
         found[key] = node
-        size += _weight(node)
+        size += max(_weight(node) - _TASK_BYTES, 0)
         if len(found) > most_tasks or size > _MOST_BYTES:
             return None
         stack += node.dependencies
