@@ -32,7 +32,7 @@ from persicache.errors import BackendError, BlobNotFound, MissingDependency, Rea
 from persicache.storage import ABSENT, open_storage
 from persicache.storage.gate import Gate
 from persicache.storage.json_text import bytes_in, text_of
-from persicache.storage.sqlite_library import has_wal_reset_bug, interpreters_library
+from persicache.storage.sqlite_library import has_wal_reset_bug, interpreters_library, sqlite_library
 from persicache.storage.sqlite_table import SqliteTable
 from persicache.storage.table import PAGE, Change, prefix_end
 from persicache.storage.table_place import make_table, place_of_url
@@ -897,6 +897,29 @@ def test_a_listing_tells_of_what_waits_and_writes_nothing(url):
         assert {info.name: info.nbytes for info in storage.scan()} == {"b": 5, "c": 5}
         assert names(storage, "d/") == []
         assert names(other) == ["a", "b"]
+
+
+def test_a_transaction_that_is_interrupted_as_it_begins_is_undone(tmp_path, monkeypatch):
+    # Or all that this process writes from then on would be a part of it, and gone with the process.
+    kind = sqlite_library().connect
+    real = kind.run
+
+    def interrupted(self, sql, values=()):
+        rows = real(self, sql, values)
+        if sql.startswith("BEGIN"):
+            monkeypatch.setattr(kind, "run", real)
+            raise KeyboardInterrupt
+        return rows
+
+    url = url_of("sqlite", tmp_path)
+    with opened(url) as storage, opened(url) as other:
+        storage.write("a", [b"1"])
+        monkeypatch.setattr(kind, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            storage.write_many({"a": [b"2"], "b": [b"2"]})
+        storage.write("c", [b"3"])
+        assert names(other) == ["a", "c"]
+        assert content(other, "a") == b"1"
 
 
 def test_notes_that_cant_be_tidied_fail_no_write(tmp_path, monkeypatch):

@@ -379,8 +379,9 @@ class SqliteTable:
 @contextlib.contextmanager
 def _transaction(connection: Connection) -> Iterator[None]:
     # A deferred transaction that reads before it writes fails at once if another wrote meanwhile.
-    connection.run("BEGIN IMMEDIATE")
     try:
+        connection.run("BEGIN IMMEDIATE")
+        # Race: within the `try`, as who interrupts it here must not leave the transaction open.
         yield
         connection.run("COMMIT")
     except BaseException:
