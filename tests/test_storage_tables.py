@@ -7,7 +7,7 @@ import errno
 import importlib
 import json
 import mmap
-import multiprocessing
+import multiprocessing.util
 import os
 import pickle
 import shutil
@@ -920,6 +920,21 @@ def test_a_transaction_that_is_interrupted_as_it_begins_is_undone(tmp_path, monk
         storage.write("c", [b"3"])
         assert names(other) == ["a", "c"]
         assert content(other, "a") == b"1"
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_flush_that_is_interrupted_when_it_is_done_is_done(url, before, monkeypatch):
+    def interrupted(_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with opened(url, commit_every=2) as storage, opened(url) as other:
+        storage.write("a" if before else "b", [b"old"])
+        monkeypatch.setattr(multiprocessing.util.Finalize, "cancel", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            storage.write("a", [b"new"])
+        storage.flush()
+        assert content(other, "a") == content(storage, "a") == b"new"
 
 
 def test_notes_that_cant_be_tidied_fail_no_write(tmp_path, monkeypatch):

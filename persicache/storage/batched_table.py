@@ -150,13 +150,15 @@ class BatchedTable:
             try:
                 self.flush()
             except BaseException:
-                # This one failed, and must not be made later; those before it were accepted.
-                self._count -= 1
-                self._nbytes -= nbytes
-                if before is None:
-                    del self._waiting[name]
-                else:
-                    self._waiting[name] = before
+                # This one failed, and must not be made later; those before it were accepted. If it
+                # waits no more, it was made, and then interrupted.
+                if self._waiting.get(name) is change:
+                    self._count -= 1
+                    self._nbytes -= nbytes
+                    if before is None:
+                        del self._waiting[name]
+                    else:
+                        self._waiting[name] = before
                 raise
 
     def _refuse_nested(self) -> None:
