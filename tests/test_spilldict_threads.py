@@ -457,6 +457,8 @@ def is_interrupted(work, moment):
 
 INTERRUPTED = {
     "read": (None, lambda c: c["on disk"]),
+    "set": (None, lambda c: c.update({"new": 1})),
+    "spill": (None, lambda c: c.spill("kept")),
     "too large": (None, lambda c: c.update({"kept": 9})),
     "pop": (None, lambda c: c.pop("on disk")),
     "pop from a given place": (dict, lambda c: c.pop("on disk")),
