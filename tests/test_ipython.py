@@ -536,6 +536,11 @@ def test_a_store_of_a_cell_and_trouble_with_it(notebook, tmp_path):
     cell = f"%%persist --store {tmp_path / 'x.db'}\ny = 5"
     computed(notebook.run(cell))
     restored(notebook.run(cell))
+    listing = notebook.run("%persicache")
+    assert re.search(r"cache/persicache/memo\n1 cell is kept in .*x\.db\n", listing)
+    assert re.fullmatch(r"1 cell is forgotten in .*x\.db\n", notebook.run("%persicache forget y"))
+    assert notebook.run("%persicache forget --all").endswith("cache/persicache/memo\n")
+    computed(notebook.run(cell))
     (tmp_path / "file").write_text("")
     with pytest.raises(RuntimeError, match=r"UsageError: could not keep entries in .*file: it is a file"):
         notebook.run(f"%%persist --store {tmp_path / 'file'}\ny = 6")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class PersistMagics(Magics):
 
         ``%persicache`` lists; ``%persicache explain scores`` tells of the last cell of this session
         that makes ``scores``; ``%persicache forget scores`` removes what any cell has kept of it.
+        Without ``--store`` that is where cells of this session keep theirs.
         """
         arguments = parse_argstring(self.persicache, line)
         try:
@@ -164,8 +165,17 @@ class PersistMagics(Magics):
 
     # What is kept
 
+    def _shelves(self, arguments: Any, of_cells: Iterable[Any]) -> list[Shelf]:
+        """Return the place that is named; if none is, those of some cells."""
+        stores = [arguments.store or each.store or self.store for each in of_cells]
+        return [self._shelf(types.SimpleNamespace(store=store)) for store in dict.fromkeys(stores)]
+
     def _list(self, arguments: Any) -> None:
-        shelf = self._shelf(arguments)
+        for shelf in self._shelves(arguments, [arguments, *(cell for cell, _ in self._persisted.values())]):
+            self._list_one(shelf, frozenset(arguments.names))
+
+    @staticmethod
+    def _list_one(shelf: Shelf, wanted: frozenset[str]) -> None:
         found = sorted(shelf.entries(), key=lambda each: each[2].created)
         rows = [
             (
@@ -176,7 +186,7 @@ class PersistMagics(Magics):
                 code.strip("'\"").replace("\\n", "; "),
             )
             for names, code, entry in found
-            if not arguments.names or set(arguments.names) & set(names)
+            if not wanted or wanted & set(names)
         ]
         _say(f"{_counted(len(rows))} kept in {shelf.url}")
         if rows:
@@ -196,12 +206,14 @@ class PersistMagics(Magics):
     def _forget(self, arguments: Any) -> None:
         if not arguments.names and not arguments.all:
             raise UsageError("name variables, or give --all: %persicache forget NAME...")
-        shelf, wanted = self._shelf(arguments), set(arguments.names)
-        if arguments.all:
-            number = shelf.clear()
-        else:
-            number = sum(entry.forget() for names, _, entry in shelf.entries() if wanted & set(names))
-        _say(f"{_counted(number)} forgotten in {shelf.url}")
+        wanted = set(arguments.names)
+        of_cells = [cell for name, (cell, _) in self._persisted.items() if name in wanted]
+        for shelf in self._shelves(arguments, of_cells if of_cells and not arguments.all else [arguments]):
+            if arguments.all:
+                number = shelf.clear()
+            else:
+                number = sum(entry.forget() for names, _, entry in shelf.entries() if wanted & set(names))
+            _say(f"{_counted(number)} forgotten in {shelf.url}")
 
 
 def _split(names: list[str]) -> list[str]:
