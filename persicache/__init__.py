@@ -109,3 +109,5 @@ __all__ = [
     "register_digest",
     "total_stats",
 ]
+
+__version__ = "0.1.0"

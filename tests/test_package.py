@@ -28,7 +28,7 @@ def test_public_names_are_documented():
 
 
 def test_the_wheel_is_typed_and_one_distribution():
-    assert importlib.metadata.version("persicache") == "0.1.0"
+    assert importlib.metadata.version("persicache") == persicache.__version__ == "0.1.0"
     assert (Path(persicache.__file__).parent / "py.typed").exists()
 
 
