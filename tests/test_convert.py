@@ -343,10 +343,18 @@ def test_what_is_no_cache_is_refused(tmp_path):
 
 
 def test_a_writer_in_the_middle_is_noticed(tmp_path):
-    # More than what is read at once.
-    with lmdb.open(str(tmp_path / "lmdb"), map_size=2**24) as env, env.begin(write=True) as transaction:
-        for i in range(1100):
-            transaction.put(b"%d" % i, b"\x80\x05\x88.")
+    # More than what is read at once; and in one, room within the file for what the writer adds.
+    for name, n_rows in (("lmdb", 1100), ("roomy lmdb", 9000)):
+        with lmdb.open(str(tmp_path / name), map_size=2**24) as env:
+            with env.begin(write=True) as transaction:
+                for i in range(n_rows):
+                    transaction.put(b"%d" % i, b"\x80\x05\x88.")
+            with env.begin(write=True) as transaction:
+                for i in range(1100, n_rows):
+                    transaction.delete(b"%d" % i)
+            for _ in range(3):  # LMDB gives pages another use when two states no longer have them
+                with env.begin(write=True) as transaction:
+                    transaction.put(b"n", b"\x80\x05\x88.")
     make_persistdict_sqlite(tmp_path / "sqlite")
     code = """
 import lmdb, sqlite3, sys
@@ -357,7 +365,7 @@ else:
     with sqlite3.connect(sys.argv[1]) as connection:
         connection.execute("DELETE FROM items")
 """
-    for name in ("lmdb", "sqlite"):
+    for name in ("lmdb", "roomy lmdb", "sqlite"):
         calls = iter([tmp_path / name])
 
         def write(_done, _total, calls=calls):

@@ -164,7 +164,9 @@ def lmdb_snapshot(path: str) -> Iterator[LmdbRow]:
     except lmdb.MapResizedError:
         raise BackendError(place=path, action="read it as it was", cause=_CHANGES) from None
     except lmdb.Error as error:
-        raise BackendError(place=path, action="read the environment", cause=error) from error
+        # LMDB can't have it open twice in a process.
+        advice = " Close what has it open." if "already open in this process" in str(error) else ""
+        raise BackendError(place=path, action="read the environment", cause=f"{error}{advice}") from error
 
 
 def _rows(environment: Any, table: Any, path: str, begun: int) -> Iterator[tuple[bytes, bytes]]:
