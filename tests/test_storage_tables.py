@@ -899,15 +899,20 @@ def test_a_listing_tells_of_what_waits_and_writes_nothing(url):
         assert names(other) == ["a", "b"]
 
 
-def test_a_transaction_that_is_interrupted_as_it_begins_is_undone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("again", [False, True])
+def test_a_transaction_that_is_interrupted_as_it_begins_is_undone(tmp_path, monkeypatch, again):
     # Or all that this process writes from then on would be a part of it, and gone with the process.
     kind = sqlite_library().connect
     real = kind.run
 
     def interrupted(self, sql, values=()):
+        if sql == "ROLLBACK":
+            monkeypatch.setattr(kind, "run", real)
+            raise KeyboardInterrupt
         rows = real(self, sql, values)
         if sql.startswith("BEGIN"):
-            monkeypatch.setattr(kind, "run", real)
+            if not again:
+                monkeypatch.setattr(kind, "run", real)
             raise KeyboardInterrupt
         return rows
 

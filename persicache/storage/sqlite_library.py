@@ -24,6 +24,10 @@ _BUSY_SECONDS: Final = 60.0
 class Connection(Protocol):
     """An open database, in autocommit mode."""
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction was begun, and not ended."""
+
     def run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement to its end, and return its rows."""
 
@@ -119,6 +123,10 @@ class _Apsw:
         self._connection.set_busy_timeout(int(_BUSY_SECONDS * 1000))
         self._spare: list[apsw.Cursor] = []
 
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self._connection.in_transaction)
+
     def run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         # Making a cursor takes a third of the time of a small query. Race: a signal handler or a
         # finalizer can query in the middle of this, and needs another one.
@@ -149,6 +157,10 @@ class _Plain:
             check_same_thread=False,
             uri=immutable,
         )
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self._connection.in_transaction)
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql, values).fetchall()

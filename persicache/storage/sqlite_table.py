@@ -274,7 +274,12 @@ class SqliteTable:
                     for session in (self._reads, self._writes):
                         if session.identity != found:
                             session.has_table = False
-                    yield self._ready(self._writes, create=create)
+                    connection = self._ready(self._writes, create=create)
+                    if connection is not None and connection.in_transaction:
+                        # Race: who was interrupted as he undid it left it open, and all that is
+                        # written would be a part of it.
+                        connection.run("ROLLBACK")
+                    yield connection
             finally:
                 self._writes.in_use = False
 

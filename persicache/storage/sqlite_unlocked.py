@@ -41,6 +41,10 @@ class UnlockedConnection:
         self._connection: Connection | None = None
         self._stamp: Stamp | None = None
 
+    @property
+    def in_transaction(self) -> bool:
+        return False
+
     def run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         for _ in range(_TRIES):
             connection = self._current()
