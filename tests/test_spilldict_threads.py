@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import random
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from interrupts import is_interrupted
 
 from persicache import PersiDict, SpillDict
 from persicache.mappings import spilldict
@@ -429,30 +428,6 @@ def test_a_child_forked_in_the_middle_has_everything(monkeypatch, beside, in_fli
         flying.result(timeout=30)
         assert status == 0
         assert dict(c) == {"k": "value", "l": 1}
-
-
-def is_interrupted(work, moment):
-    """Do some work, with a Ctrl-C at the so-manieth moment at which one can come; return whether it did."""
-    n = 0
-
-    def count(_frame, event, _called):
-        nonlocal n
-        # The interpreter looks for signals as a function of Python begins, and after one of C.
-        n += event in {"call", "c_return"}
-        if n == moment:
-            sys.setprofile(None)
-            raise KeyboardInterrupt
-
-    gc.disable()  # what it calls would not pass the Ctrl-C on
-    sys.setprofile(count)
-    try:
-        work()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.setprofile(None)
-        gc.enable()
-    return False
 
 
 INTERRUPTED = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import pickle
 import resource
@@ -13,6 +14,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
+from interrupts import is_interrupted
 from test_storage_children import count_up, create, in_fork, in_spawned
 
 from persicache.errors import (
@@ -815,3 +817,30 @@ def test_drafts_of_writers_that_are_gone_are_swept_soon(root, storage):
     assert not left.exists()
     assert {path.name for path in root.glob(".tmp-*")} == {mine, elsewhere, *odd}
     assert storage.sweep(older_than_seconds=60.0) == 5
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # it is what unlocks it
+@pytest.mark.parametrize("kind", ["any", "swap"])
+def test_no_interrupt_leaves_a_name_locked(tmp_path, kind):
+    storage, other, before = open_storage(tmp_path), open_storage(tmp_path), descriptors()
+
+    def write(expect):
+        storage.write("a", [b"after"], expect=expect)
+
+    for moment in range(1, 2000):
+        version = storage.write("a", [b"before"])
+        expect = ANY if kind == "any" else version
+        was_interrupted = is_interrupted(functools.partial(write, expect), moment)
+        assert other.read("a").buffer in {b"before", b"after"}
+        # A daemon, so that a test that fails ends.
+        swap = threading.Thread(
+            target=lambda: other.write("a", [b"other"], expect=other.version("a")), daemon=True
+        )
+        swap.start()
+        swap.join(10)
+        assert other.read("a").buffer == b"other", moment
+        if not was_interrupted:
+            break
+    assert moment > 50
+    for fd in descriptors() - before:  # of files just opened, which nobody knows, nor locks by
+        os.close(int(fd))

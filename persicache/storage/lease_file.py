@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from io import FileIO
 from typing import Final
 
 from persicache.errors import ConditionsUnsupported
@@ -75,10 +76,11 @@ class Grip:
 class _Opened:
     """An open file, and the grips that keep it open."""
 
-    __slots__ = ("fd", "grips")
+    __slots__ = ("fd", "grips", "held")
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, held: FileIO) -> None:
+        self.held = held
+        self.fd = held.fileno()
         self.grips: set[Grip] = set()
 
 
@@ -234,7 +236,7 @@ class LeaseFile:
             if opened is not None:
                 opened.grips.discard(grip)
                 if not opened.grips:
-                    unused = opened.fd
+                    unused = opened.held
                     if self._current is opened:
                         self._current = None
         if unused is not None:

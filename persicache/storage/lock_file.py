@@ -39,27 +39,27 @@ class LockFile:
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[int]:
         """Keep everybody else out; give the descriptor of the file, open to read and write."""
-        fd = take(self._open)
+        held = take(self._open)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield fd
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield held.fileno()
         finally:
-            let_go(fd)
+            let_go(held)
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[int | None]:
         """Keep out those who want to be alone; give the descriptor, None if there is no file yet."""
         try:
             # To read is enough, so that it works in a place where one can't write.
-            fd = take(lambda: os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+            held = take(lambda: os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
         except FileNotFoundError:
             yield None
             return
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            yield fd
+            fcntl.flock(held, fcntl.LOCK_SH)
+            yield held.fileno()
         finally:
-            let_go(fd)
+            let_go(held)
 
     def _open(self) -> int:
         try:

@@ -56,16 +56,16 @@ class StripedLocks:
         Where the filesystem has no locks nobody can compare and swap, so nothing is lost
         by going on without one.
         """
-        fd = take(lambda: self._open(name))
+        held = take(lambda: self._open(name))
         try:
             try:
-                fcntl.flock(fd, fcntl.LOCK_SH)
+                fcntl.flock(held, fcntl.LOCK_SH)
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
             yield
         finally:
-            let_go(fd)
+            let_go(held)
 
     @contextlib.contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
@@ -76,17 +76,17 @@ class StripedLocks:
         ConditionsUnsupported
             If the filesystem has no locks.
         """
-        fd = take(lambda: self._open(name))
+        held = take(lambda: self._open(name))
         try:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                fcntl.flock(held, fcntl.LOCK_EX)
             except OSError as error:
                 if error.errno in _NO_LOCKS:
                     raise ConditionsUnsupported(place=self._folders.root) from error
                 raise
             yield
         finally:
-            let_go(fd)
+            let_go(held)
 
     def _open(self, name: str) -> int:
         return self.open_file(f"{zlib.crc32(name.encode()) % _STRIPES:02x}")
