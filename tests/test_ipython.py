@@ -79,11 +79,12 @@ def kernel(tmp_path_factory):
 
 @pytest.fixture
 def notebook(kernel, tmp_path):
-    """The kernel with no variables, and a store of its own."""
+    """The kernel with no variables, no cells, and a store of its own."""
     # %reset collects garbage, which takes longer than all the rest.
     kernel.run(
         "for _name in [each for each in globals() if each[0] != '_' and each not in _STARTED]:\n"
         "    del globals()[_name]\n"
+        "get_ipython().magics_manager.registry['PersistMagics']._persisted.clear()\n"
         f"%config PersistMagics.store = {str(tmp_path / 'store')!r}"
     )
     return kernel
