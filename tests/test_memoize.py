@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import functools
+import math
 import multiprocessing
 import os
 import pathlib
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import uuid
 import warnings
 
@@ -618,6 +620,26 @@ def test_code_that_is_replaced_by_its_like_keeps_what_memory_holds(tmp_path):
     assert f.stats().hits == 1
     exec("def helper(x): return x + 2", namespace)
     assert f(1) == 3
+
+
+def test_what_a_result_had_cost_is_told_and_none_is_loaded(tmp_path):
+    class Slow:
+        def __persicache_key__(self):
+            return "slow"
+
+        @persistent_memoize(tmp_path, memory=None)
+        def doubled(self, x):
+            time.sleep(0.02)
+            return 2 * x
+
+    slow = Slow()
+    with pytest.raises(KeyError, match="no stored result for this call"):
+        slow.doubled.cost_seconds(1)
+    slow.doubled(1)
+    assert 0.02 <= slow.doubled.cost_seconds(x=1) < 60
+    slow.doubled.put(4, 2)
+    assert math.isnan(slow.doubled.cost_seconds(2))
+    assert slow.doubled.stats().hits == 0
 
 
 DECODING, GO_ON = threading.Event(), threading.Event()
