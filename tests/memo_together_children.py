@@ -30,7 +30,7 @@ def memoized(place: dict[str, Any], log: Path, *, lease: float) -> Any:
             file.write(f"{x} {os.getpid()}\n")
         time.sleep(seconds)  # the work, during which the others come
         while go is not None and not go.exists():
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks for the file
         return [x, os.getpid()]
 
     return slow

@@ -47,7 +47,7 @@ class _Faulty:
                 with self._noting:
                     self._requests.append("met")
         if kind == "slow":
-            time.sleep(fault["seconds"])
+            time.sleep(fault["seconds"])  # as slow as the test asks
         if kind == "unavailable":
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>not now</Message></Error>"]
