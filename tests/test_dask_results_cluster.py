@@ -33,6 +33,20 @@ def store(tmp_path):
 
 
 @pytest.fixture
+def remove_what_is_planned(store, monkeypatch):
+    """Return what lets all entries be gone, from then on, when what is to be loaded is known."""
+    make_plan = result_cache.make_plan
+
+    def plan_and_remove(*given, **options):
+        plan = make_plan(*given, **options)
+        for each in entries(store):
+            each.unlink()
+        return plan
+
+    return lambda: monkeypatch.setattr(result_cache, "make_plan", plan_and_remove)
+
+
+@pytest.fixture
 def ran(tmp_path):
     """Return a function of an array that notes its calls, and one that returns these."""
     log = tmp_path / "log"
@@ -180,16 +194,11 @@ def test_a_version_makes_all_new_though_the_scheduler_holds_what_was(client, sto
     assert held.compute().sum() == 32
 
 
-def test_futures_of_what_is_removed_before_it_is_loaded_are_computed(client, store, ran, monkeypatch):
-    def plan_and_remove(*given, **options):
-        plan = make_plan(*given, **options)
-        for each in entries(store):
-            each.unlink()
-        return plan
-
-    make_plan = result_cache.make_plan
+def test_futures_of_what_is_removed_before_it_is_loaded_are_computed(
+    client, store, ran, remove_what_is_planned
+):
     array = da.ones((4, 4), chunks=2).map_blocks(ran[0], dtype="f8")
-    monkeypatch.setattr(result_cache, "make_plan", plan_and_remove)
+    remove_what_is_planned()
     for submit in [client.compute, client.persist, dask.persist]:
         with persicache_dask.ResultCache(store) as cache:
             array.compute()
@@ -199,18 +208,13 @@ def test_futures_of_what_is_removed_before_it_is_loaded_are_computed(client, sto
         assert cache.stats().hits >= 4
 
 
-def test_futures_of_what_many_tasks_lead_up_to_are_computed_if_it_is_removed(client, store, monkeypatch):
-    def plan_and_remove(*given, **options):
-        plan = make_plan(*given, **options)
-        for each in entries(store):
-            each.unlink()
-        return plan
-
-    make_plan = result_cache.make_plan
+def test_futures_of_what_many_tasks_lead_up_to_are_computed_if_it_is_removed(
+    client, store, remove_what_is_planned
+):
     total = (da.ones(300, chunks=2) + 1).sum(split_every=2)
     assert len(total.__dask_graph__()) > 100
     with persicache_dask.ResultCache(store) as cache:
         assert total.compute() == 600
-        monkeypatch.setattr(result_cache, "make_plan", plan_and_remove)
+        remove_what_is_planned()
         assert client.compute(total).result() == 600
     assert cache.stats().hits == 1

@@ -738,6 +738,20 @@ def test_a_read_only_disk_can_be_read(url, small_disk):
         assert content(storage, "a") == b"x"
 
 
+def refused_within(storage):
+    """Yield what is refused in the middle of a write, in which "a" is 1."""
+    for attempt in (
+        lambda: storage.write("a", [b"inner"]),
+        lambda: storage.remove("a"),
+        lambda: storage.write_many({"inner": [b"x"]}),
+        lambda: storage.write("inner", [b"x"], expect=ABSENT),
+    ):
+        with pytest.raises(BackendError, match="in the middle of"):
+            attempt()
+        yield attempt
+    assert content(storage, "a") == b"1"
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "jsondoc"])
 def test_a_write_in_the_middle_of_another_is_refused(kind, url, monkeypatch):
     # As a signal handler or a finalizer makes one: it could be undone with the other.
@@ -746,16 +760,7 @@ def test_a_write_in_the_middle_of_another_is_refused(kind, url, monkeypatch):
 
     def interrupted(*args, **options):
         monkeypatch.setattr(f"{module}.check_row", real)
-        for attempt in (
-            lambda: storage.write("inner", [b"x"]),
-            lambda: storage.remove("a"),
-            lambda: storage.write_many({"inner": [b"x"]}),
-            lambda: storage.write("inner", [b"x"], expect=ABSENT),
-        ):
-            with pytest.raises(BackendError, match="in the middle of"):
-                attempt()
-            refused.append(attempt)
-        assert content(storage, "a") == b"1"
+        refused.extend(refused_within(storage))
         real(*args, **options)
 
     with opened(url) as storage:
@@ -969,16 +974,7 @@ def test_a_write_in_the_middle_of_a_flush_is_refused(url, monkeypatch):
     def interrupted(self, changes):
         monkeypatch.setattr(table, "apply", real)
         real(self, changes)
-        for attempt in (
-            lambda: storage.write("a", [b"2"]),
-            lambda: storage.remove("a"),
-            lambda: storage.write_many({"b": [b"2"]}),
-            lambda: storage.write("b", [b"2"], expect=ABSENT),
-        ):
-            with pytest.raises(BackendError, match="in the middle of"):
-                attempt()
-            refused.append(attempt)
-        assert content(storage, "a") == b"1"
+        refused.extend(refused_within(storage))
 
     with opened(url, commit_every=100) as storage, opened(url) as other:
         storage.write("a", [b"1"])
