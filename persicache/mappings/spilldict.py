@@ -723,9 +723,8 @@ class SpillDict(MutableMapping[Any, V]):
                     if item.copy is not None and not self._place.is_private:
                         self._place.remove(item.copy)
                     with self._lock, self._mender:
-                        if (
-                            self._items.get(key) is not item
-                        ):  # Race: replaced since, so that this came first
+                        # Race: if it was replaced since, this came first.
+                        if self._items.get(key) is not item:
                             return value
                         orphan = self._drop(item)
                 except Exception:
