@@ -183,6 +183,15 @@ class Memoized(Generic[P, R]):
         ------
         KeyError
             If there is none.
+
+        Examples
+        --------
+        >>> from persicache import persistent_memoize
+        >>> @persistent_memoize("memory://doc-cost")
+        ... def cube(x):
+        ...     return x**3
+        >>> cube(2), 0 < cube.cost_seconds(2) < 60
+        (8, True)
         """
         try:
             return self._entries.peek(self._where(args, kwargs)).cost_seconds
